@@ -1,0 +1,187 @@
+"""`xllm asr` from inputs to files and exit codes, on random weights; and every kind of bad input."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media_files import tone, write_audio, write_silent_video
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.opus"))
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """Two files in two folders with the same name, and a third."""
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "b").mkdir()
+    (tmp_path / "in" / "a" / "x.opus").write_bytes(EXAMPLES[0].read_bytes())
+    (tmp_path / "in" / "b" / "x.opus").write_bytes(EXAMPLES[1].read_bytes())
+    write_audio(tmp_path / "in" / "quiet.wav", np.zeros(16000, np.float32))
+    return tmp_path / "in"
+
+
+def test_folder_to_jsonl_in_order_with_times(xllm, small_model, sound):
+    code, out, err = xllm("asr", sound, "--model", small_model, "--format", "jsonl", "--device", "cpu")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and err == ""
+    assert [Path(row["path"]).relative_to(sound).as_posix() for row in rows] == ["a/x.opus", "b/x.opus", "quiet.wav"]
+    assert rows[2]["text"] == "" and rows[2]["segments"] == []
+    for row in rows[:2]:
+        assert row["engine"] == "xllm" and row["duration"] > 0.5
+        for segment in row["segments"]:
+            tokens = segment["tokens"]
+            assert "".join(token["text"] for token in tokens) == segment["text"]
+            assert all(segment["start"] <= t["start"] <= t["end"] <= segment["end"] for t in tokens)
+            assert all(0 <= t["score"] <= 1 for t in tokens)
+            assert [t["start"] for t in tokens] == sorted(t["start"] for t in tokens)
+
+
+def test_one_input_prints_text_and_several_print_paths(xllm, small_model, sound):
+    one = xllm("asr", sound / "quiet.wav", "--model", small_model, "--engine", "cif")
+    assert one == (0, "\n", "")
+    code, out, _ = xllm("asr", sound / "quiet.wav", sound / "quiet.wav", "--model", small_model)
+    assert code == 0 and out == f"{sound / 'quiet.wav'}\t\n" * 2
+
+
+def test_batch_size_does_not_change_results(xllm, small_model, sound):
+    results = [xllm("asr", sound, "--model", small_model, "-f", "jsonl", "--batch-size", n, "--engine", "cif")[1]
+               for n in (1, 5)]
+    texts = [[json.loads(line)["text"] for line in result.splitlines()] for result in results]
+    assert texts[0] == texts[1]
+
+
+def test_output_folder_mirrors_inputs_and_resumes(xllm, small_model, sound, tmp_path):
+    out = tmp_path / "out"
+    code, printed, _ = xllm("asr", sound, "--model", small_model, "-o", out, "-f", "srt")
+    assert code == 0 and printed == ""
+    written = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.srt"))
+    assert written == ["a/x.opus.srt", "b/x.opus.srt", "quiet.wav.srt"]
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.srt")}
+    (sound / "quiet.wav").unlink()
+    write_audio(sound / "quiet.wav", np.zeros(8000, np.float32))
+    code, _, err = xllm("asr", sound, "--model", small_model, "-o", out, "-f", "srt", "--resume")
+    assert code == 0 and "2 already done" in err
+    changed = [p.name for p, time in before.items() if p.stat().st_mtime_ns != time]
+    assert changed == ["quiet.wav.srt"]
+    _, _, err = xllm("asr", sound, "--model", small_model, "-o", out, "-f", "srt", "--resume", "--engine", "cif")
+    assert "0 already done" in err, "other settings are other results"
+
+
+def test_manifest_glob_and_stdin(xllm, small_model, sound, tmp_path, monkeypatch):
+    lines = [json.dumps({"id": "one", "speech": "a/x.opus"}), "{broken", json.dumps({"id": "none"}),
+             json.dumps({"id": "two", "speech": "quiet.wav"})]
+    (sound / "m.jsonl").write_text("\n".join(lines))
+    code, out, err = xllm("asr", sound / "m.jsonl", "--model", small_model, "-f", "jsonl")
+    assert code == 1
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["one", "two"]
+    assert f"{sound / 'm.jsonl'}:2: not valid JSON" in err and ":3: no 'speech'" in err
+    code, out, _ = xllm("asr", f"{sound}/**/x.opus", "--model", small_model, "-f", "jsonl")
+    assert code == 0 and len(out.splitlines()) == 2
+    data = type("Stdin", (), {"buffer": io.BytesIO((sound / "quiet.wav").read_bytes())})()
+    monkeypatch.setattr(sys, "stdin", data)
+    assert xllm("asr", "-", "--model", small_model) == (0, "\n", "")
+
+
+def test_splitting_over_processes_keeps_order_and_results(small_model, sound):
+    from xllm.errors import MediaError
+    from xllm.model import XLLM
+    from xllm.transcribe import Source, devices_run, transcribe
+
+    paths = [*sorted(map(str, sound.rglob("*.opus"))), str(sound / "none.wav"), str(sound / "quiet.wav")]
+    sources = [Source(path, path) for path in paths]
+    split = [outcome for _, outcome in devices_run(sources, str(small_model), ["cpu", "cpu"], "cif", 2)]
+    one = [outcome for _, outcome in transcribe(sources, XLLM.from_pretrained(small_model), "cif", 2)]
+    assert [type(o) for o in split] == [type(o) for o in one]
+    assert isinstance(split[2], MediaError)
+    assert [o.text for o in split if not isinstance(o, MediaError)] == [
+        o.text for o in one if not isinstance(o, MediaError)]
+
+
+def broken_inputs(folder):
+    (folder / "empty").mkdir()
+    (folder / "text.wav").write_text("这不是声音" * 50)
+    whole = write_audio(folder / "whole.mp3", tone(3.0)).read_bytes()
+    (folder / "cut.mp3").write_bytes(whole[: len(whole) // 2])
+    write_audio(folder / "zero.wav", tone(0))
+    write_audio(folder / "nan.wav", np.full(1600, np.nan, np.float32), codec="pcm_f32le")
+    write_audio(folder / "phone.wav", tone(1.0, 8000), 8000, "stereo")
+    write_audio(folder / "click.wav", tone(0.01))
+    write_audio(folder / "quiet.wav", np.zeros(16000, np.float32))
+    write_silent_video(folder / "mute.mp4")
+
+
+@pytest.mark.parametrize("name, message", [
+    ("none.wav", "no such file"), ("empty", "no audio or video files"), ("text.wav", "not a media file"),
+    ("zero.wav", "no audio samples"), ("nan.wav", "not numbers"), ("mute.mp4", "no audio track"),
+    ("no*match.wav", "nothing matches"),
+])
+def test_a_bad_input_is_one_line_and_the_others_complete(xllm, small_model, tmp_path, name, message):
+    broken_inputs(tmp_path)
+    code, out, err = xllm("asr", tmp_path / "quiet.wav", tmp_path / name, tmp_path / "quiet.wav", "--model", small_model)
+    lines = err.splitlines()
+    assert code == 1 and "Traceback" not in err
+    assert out == f"{tmp_path / 'quiet.wav'}\t\n" * 2
+    assert len(lines) == 2 and message in lines[0] and name in lines[0]
+    assert lines[1] == "1 of 3 inputs failed"
+
+
+@pytest.mark.parametrize("name", ["cut.mp3", "phone.wav", "click.wav", "quiet.wav"])
+def test_odd_but_usable_inputs_succeed(xllm, small_model, tmp_path, name):
+    broken_inputs(tmp_path)
+    code, out, _ = xllm("asr", tmp_path / name, "--model", small_model)
+    assert code == 0 and out.endswith("\n")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--device", "tpu"], "unknown device 'tpu'"),
+    (["--device", "cuda:1"], "no CUDA GPU"),
+    (["--gpus", "0,1"], "no CUDA GPU"),
+    (["--gpus", "a"], "give numbers"),
+    (["--model", "nowhere"], "neither a folder nor a model"),
+    (["--resume"], "--resume needs -o"),
+    (["--engine", "whisper"], "whisper"),
+    (["--batch-size", "0"], "batch-size"),
+])
+def test_wrong_usage_is_exit_code_two(xllm, small_model, tmp_path, monkeypatch, arguments, message):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    write_audio(tmp_path / "quiet.wav", np.zeros(1600, np.float32))
+    defaults = [] if "--model" in arguments else ["--model", small_model]
+    code, out, err = xllm("asr", tmp_path / "quiet.wav", *defaults, *arguments)
+    assert code == 2 and out == "" and message in err and "Traceback" not in err
+
+
+def test_an_unwritable_output_folder_is_told_before_work(xllm, small_model, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = xllm("asr", tmp_path / "any.wav", "--model", small_model, "-o", tmp_path / "file" / "sub")
+    assert code == 2 and err.count("\n") == 1 and "cannot write there" in err
+
+
+def test_subtitles_of_several_inputs_need_a_folder(xllm, small_model, sound):
+    code, _, err = xllm("asr", sound, "--model", small_model, "-f", "vtt")
+    assert code == 2 and "-o" in err
+
+
+def test_debug_shows_the_traceback(xllm, small_model):
+    from xllm.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        xllm("asr", "x.wav", "--model", "nowhere", "--debug")
+
+
+def test_a_closed_pipe_is_quiet(small_model, sound):
+    command = [sys.executable, "-c", "from xllm_cli.main import main; main()", "asr", *[str(sound / "quiet.wav")] * 40,
+               "--model", str(small_model), "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    process.stdout.readline()
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait()

@@ -1,0 +1,71 @@
+"""The command as a whole: help is quick because it is light, versions, unknown commands, the README's commands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_imports_nothing_heavy():
+    code = ("import sys; sys.argv = ['xllm', '--help']\n"
+            "from xllm_cli.main import main\n"
+            "try: main()\n"
+            "except SystemExit as stop: assert not stop.code\n"
+            "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'av', 'pydantic', 'jiwer'} & set(sys.modules)\n"
+            "assert not heavy, heavy")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for command in ("asr", "train", "eval", "prepare-data", "doctor"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", [["asr"], ["train"], ["eval", "asr"], ["prepare-data", "tiny-speech"], ["doctor"]])
+def test_every_command_has_help_for_every_option(xllm, command):
+    code, out, _ = xllm(*command, "--help")
+    assert code == 0 and "Usage" in out and "--help" in out
+
+
+def test_version_and_unknown_command(xllm):
+    assert xllm("--version")[1].startswith("xllm 0.")
+    assert xllm("transcribe")[0] == 2
+    assert xllm("asr")[0] == 2
+
+
+def test_unexpected_errors_are_one_line(xllm, monkeypatch):
+    monkeypatch.setattr("xllm_cli.inputs.expand", lambda inputs: 1 / 0)
+    code, _, err = xllm("asr", "x.wav")
+    assert code == 1 and err.count("\n") == 1 and "ZeroDivisionError" in err and "--debug" in err
+
+
+def test_interrupt_is_130(xllm, monkeypatch):
+    def interrupt(inputs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xllm_cli.inputs.expand", interrupt)
+    assert xllm("asr", "x.wav")[0] == 130
+
+
+def test_doctor_knows_devices_versions_and_models(xllm):
+    import json
+
+    code, out, _ = xllm("doctor", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["torch"][0].isdigit() and told["device (auto)"]
+    assert "tiny" in told["models"]
+    assert "device (auto)" in xllm("doctor")[1]
+
+
+def test_readme_commands_are_those_that_work(xllm):
+    """Every `xllm` line of the README names a real command with real options."""
+    lines = re.findall(r"^\$? ?xllm (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert lines
+    for line in lines:
+        words = line.split("#")[0].split()
+        depth = 2 if words[0] in ("eval", "prepare-data") else 1
+        _, out, _ = xllm(*words[:depth], "--help")
+        for option in (word.split("=")[0] for word in words if word.startswith("--") and word != "--help"):
+            assert option in out, f"xllm {line}: {option}"

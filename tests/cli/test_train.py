@@ -1,0 +1,54 @@
+"""`xllm train` and `xllm prepare-data`: parsing, printing, and one line for what is wrong."""
+
+import json
+
+import yaml
+
+from xllm.config import load_recipe
+
+
+def write_world(folder, tokenizer):
+    texts = [{"id": f"t{i}", "response": "天地人你我他"[i % 4:], "reading": None} for i in range(8)]
+    (folder / "text.jsonl").write_text("".join(json.dumps(t) + "\n" for t in texts))
+    recipe = {"name": "small", "model": {"tokenizer": str(tokenizer),
+                                         "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 64}},
+              "stages": {"llm": {"stage": 0, "modality": "text", "train": [f"{folder}/text.jsonl"],
+                                 "output": f"{folder}/run", "batch_cost": 80, "log_every": 1}}}
+    (folder / "r.yaml").write_text(yaml.safe_dump(recipe))
+    return folder / "r.yaml"
+
+
+def test_train_saves_a_checkpoint_and_refuses_to_overwrite(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    code, out, err = xllm("train", recipe, "lr=0.01", "--stage", 0, "--device", "cpu")
+    assert code == 0 and out == "" and "8 samples, 0 dropped" in err and f"saved {tmp_path}/run" in err
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").stage(0, None).lr == 0.01
+    code, _, err = xllm("train", recipe, "--stage", 0, "--device", "cpu")
+    assert code == 2 and "--resume" in err
+    assert xllm("train", recipe, "--stage", 0, "--device", "cpu", "--resume", "--quiet") == (0, "", f"saved {tmp_path}/run\n")
+
+
+def test_dry_run_and_print_config(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    code, out, _ = xllm("train", recipe, "--stage", 0, "--dry-run", "--device", "cpu")
+    assert code == 0 and json.loads(out)["longest"].startswith("t")
+    code, out, _ = xllm("train", recipe, "epochs=7", "--stage", 0, "--print-config")
+    assert code == 0 and yaml.safe_load(out)["stages"]["llm"]["epochs"] == 7
+
+
+def test_usage_errors(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    for arguments, message in (
+        (["epoch=7"], "did you mean 'epochs'"), (["--device", "tpu"], "unknown device"),
+        (["train=[none.jsonl]"], "no such manifest"),
+    ):
+        code, _, err = xllm("train", recipe, *arguments, "--stage", 0)
+        assert code in (1, 2) and message in err and err.count("\n") == 1
+    assert xllm("train", recipe)[0] == 2, "--stage is required"
+    code, _, err = xllm("train", recipe, "--stage", 2)
+    assert code == 2 and "--stage 0" in err
+
+
+def test_prepare_data_without_the_corpus(xllm, tmp_path):
+    code, _, err = xllm("prepare-data", "tiny-speech", tmp_path)
+    assert code == 1 and "manifest.jsonl" in err and err.count("\n") == 1

@@ -1,0 +1,60 @@
+"""The prompt of 3.2.3: its text, media spliced in, padding masked, loss on the answer alone."""
+
+import pytest
+import torch
+
+from xllm.config import IGNORE, LLMConfig
+from xllm.llm.causal import CausalLM
+from xllm.prompt import INSTRUCTIONS, Prompt
+
+
+@pytest.fixture
+def llm(small_tokenizer):
+    torch.manual_seed(0)
+    return CausalLM.build(LLMConfig(width=16, ffn=32, heads=2, layers=2, max_tokens=128), small_tokenizer).eval()
+
+
+def test_template_is_the_papers():
+    pieces = Prompt.pieces("看图听音", ["speech", "image"])
+    assert "…".join(pieces) == "<Image>…</Image><Speech>…</Speech>Question: 看图听音 \n Answer:"
+    assert Prompt.pieces("问", []) == ["Question: 问 \n Answer:"]
+
+
+def test_embeddings_equal_the_text_they_stand_for(llm):
+    prompt = Prompt(llm.tokenizer)
+    spoken = llm.embed(llm.tokenizer("[ni3][wo3]", add_special_tokens=False)["input_ids"])[None]
+    batch = prompt.build(llm, [INSTRUCTIONS["asr"]], {"speech": (spoken, torch.tensor([2]))}, ["你我"])
+    ids, answer = prompt.ids(INSTRUCTIONS["asr"], {"speech": "[ni3][wo3]"}, "你我")
+    torch.testing.assert_close(batch.embeds[0], llm.embed(ids + answer))
+    assert batch.targets[0].tolist() == [IGNORE] * len(ids) + answer
+    assert answer[-1] == llm.tokenizer.eos_token_id
+
+
+def test_rows_are_padded_on_the_left_and_their_padding_does_not_matter(llm):
+    prompt = Prompt(llm.tokenizer)
+    speech = torch.randn(2, 5, 16)
+    lengths = torch.tensor([5, 2])
+    both = prompt.build(llm, ["语音", "识别语音"], {"speech": (speech, lengths)}, ["天地", "人"])
+    alone = prompt.build(llm, ["识别语音"], {"speech": (speech[1:, :2], lengths[1:])}, ["人"])
+    size = alone.mask.shape[1]
+    assert both.mask[1].tolist() == [False] * (both.mask.shape[1] - size) + [True] * size
+    a, _ = llm(both.embeds, both.mask)
+    b, _ = llm(alone.embeds, alone.mask)
+    torch.testing.assert_close(a[1, -size:], b[0], atol=1e-5, rtol=1e-4)
+
+
+def test_loss_on_answer_positions_equals_loss_from_full_logits(llm):
+    prompt = Prompt(llm.tokenizer)
+    batch = prompt.build(llm, ["语音", "识别"], {"speech": (torch.randn(2, 3, 16), torch.tensor([3, 1]))}, ["天地", "人"])
+    loss, wrong = llm.answer_loss(*batch)
+    logits = llm.model(inputs_embeds=batch.embeds, attention_mask=batch.mask.long(),
+                       position_ids=(batch.mask.long().cumsum(-1) - 1).clamp(min=0)).logits
+    full = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(),
+                                             ignore_index=IGNORE)
+    torch.testing.assert_close(loss, full)
+    assert 0 <= wrong <= 1
+
+
+def test_counts_that_differ_raise(llm):
+    with pytest.raises(ValueError, match="2 instructions, but 1"):
+        Prompt(llm.tokenizer).build(llm, ["a", "b"], {"speech": (torch.zeros(1, 1, 16), torch.tensor([1]))})

@@ -1,0 +1,141 @@
+"""The trainer: every stage runs, resumption is exact, and only what a stage names moves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from xllm import checkpoint
+from xllm.config import load_recipe
+from xllm.errors import ConfigError
+from xllm.model import XLLM
+from xllm.training.loop import Trainer
+
+RUN = """
+import sys, time, torch
+from pathlib import Path
+from xllm.config import load_recipe
+from xllm.training.loop import Trainer
+torch.set_num_threads(1)
+recipe = load_recipe(Path(sys.argv[1]), sys.argv[4:], 1, None)
+pause = float(sys.argv[2])
+def report(event, numbers):
+    if event == "train":
+        print(numbers["step"], flush=True)
+        time.sleep(pause)
+Trainer(recipe, recipe.stage(1, None), torch.device("cpu"), report).run(resume=sys.argv[3] == "resume")
+"""
+
+
+def trainer(world, stage, *overrides, events=None):
+    recipe = load_recipe(world / "recipe.yaml", list(overrides), stage, None)
+    report = (lambda *e: None) if events is None else (lambda *e: events.append(e))
+    return Trainer(recipe, recipe.stage(stage, None), torch.device("cpu"), report)
+
+
+def test_all_stages_in_turn_make_a_system_that_transcribes(world):
+    for stage in (0, 1, 2):
+        trainer(world, stage).run()
+    out = world / "run2"
+    assert checkpoint.read_card(out).parts == ("speech",)
+    recipe = load_recipe(world / "recipe.yaml")
+    model = XLLM(recipe.model)
+    for run in ("run0", "run1", "run2"):
+        checkpoint.load_into(model, world / run)
+    checkpoint.save(world / "bundle", "small", recipe.model, checkpoint.tensors(model, ("recognizer", "speech", "llm")),
+                    half=True)
+    loaded = XLLM.from_pretrained(world / "bundle")
+    for engine in ("cif", "xllm"):
+        results = loaded.transcribe([torch.randn(16000), torch.randn(300)], engine=engine)
+        assert len(results) == 2
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_only_the_named_parts_move(world):
+    for stage, part in ((0, "llm"), (1, "recognizer")):
+        trainer(world, stage).run()
+        assert checkpoint.read_card(world / f"run{stage}").parts == (part,)
+    second = trainer(world, 2)
+    before = {name: p.detach().clone() for name, p in second.model.named_parameters()}
+    second.run()
+    for name, p in second.model.named_parameters():
+        moved = not torch.equal(before[name], p)
+        assert moved == name.startswith("model.speech.") or p.numel() == 0 or "word_embeddings" in name, name
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(world):
+    def start(output, pause, resume):
+        overrides = [f"output={world}/{output}", "epochs=3"]
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(world / "recipe.yaml"), str(pause), resume, *overrides],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+    whole = start("whole", 0, "new")
+    steps = [int(line) for line in whole.stdout]
+    assert whole.wait() == 0
+    killed = start("killed", 0.2, "new")
+    for line in killed.stdout:
+        if int(line) >= len(steps) // 2 + 1:
+            killed.send_signal(signal.SIGKILL)
+            break
+    assert killed.wait() == -signal.SIGKILL
+    assert not (world / "killed" / checkpoint.MARK).exists()
+    place = json.loads((max((world / "killed" / "checkpoints").glob("step-*[0-9]")) / "place.json").read_text())
+    assert 0 < place["step"] < len(steps) and place["batch"] > 0, "the checkpoint should lie inside an epoch"
+    resumed = start("killed", 0, "resume")
+    rest = [int(line) for line in resumed.stdout]
+    assert resumed.wait() == 0
+    assert rest == list(range(place["step"] + 1, len(steps) + 1))
+    a = checkpoint.load_tensors(world / "whole" / "model.safetensors")
+    b = checkpoint.load_tensors(world / "killed" / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_is_not_overwritten_and_other_data_is_noticed(world):
+    trainer(world, 1).run()
+    with pytest.raises(ConfigError, match="--resume"):
+        trainer(world, 1).run()
+    with pytest.raises(ConfigError, match="samples"):
+        trainer(world, 1, f"train=[{world}/train.jsonl]", "epochs=4").run(resume=True)
+
+
+def test_dropped_samples_are_counted_with_reasons(world):
+    lines = (world / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[0]["response"] = "。"
+    rows[1]["reading"] = "ni3"
+    (world / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    (world / "2.wav").write_text("not audio")
+    events = []
+    run = trainer(world, 1, "max_cost=95", "epochs=1", events=events)
+    run.run()
+    reasons = {**run.dropped}
+    assert "no characters" in reasons["s0"] and "reading" in reasons["s1"]
+    assert "2.wav" in reasons["s2"], "found while training, not before: the features are not cached"
+    assert "max_cost" in reasons["s3"]
+    start = next(numbers for event, numbers in events if event == "start")
+    assert start["samples"] == len(run.items)
+
+
+def test_dry_run_names_the_longest_sample(world):
+    told = trainer(world, 1).dry_run()
+    assert told["longest"].startswith("s") and told["memory_bytes"] > 0 and told["loss"] > 0
+    assert not (world / "run1").exists()
+
+
+def test_stage_two_needs_the_earlier_ones(world):
+    with pytest.raises(ConfigError, match="llm, recognizer"):
+        trainer(world, 2, "start_from=[]")
+
+
+def test_log_has_loss_rate_and_eta(world):
+    trainer(world, 0, "epochs=1").run()
+    rows = [json.loads(line) for line in (world / "run0" / "log.jsonl").read_text().splitlines()]
+    train = [row for row in rows if row["event"] == "train"]
+    assert train and {"loss", "lr", "samples_s", "data_wait", "eta_s", "step"} <= set(train[0])
+    assert (world / "run0" / "tensorboard").is_dir()

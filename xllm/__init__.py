@@ -1,0 +1,3 @@
+"""xllm: images, video and speech as foreign languages that a large language model reads (X-LLM)."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,119 @@
+"""Checkpoints: a folder that says what it is, holds safetensors only, and is complete or not there.
+
+    config.yaml         name, architecture, and which parts are inside
+    model.safetensors   the parts' weights, or those of the whole system in a bundle
+    tokenizer/          units, syllables and the tiny LLM's tokenizer, when the system brings its own
+    complete            written last
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from xllm.config import Config, ModelConfig, read_yaml, to_yaml, validate
+from xllm.errors import ConfigError
+from xllm.files import write_atomic
+
+BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
+MARK = "complete"
+
+
+class Card(Config):
+    """What a checkpoint folder holds: `parts` are the top-level modules whose weights are inside."""
+
+    name: str
+    parts: tuple[str, ...]
+    model: ModelConfig
+
+
+def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Parameters of the named parts; a tied parameter appears once."""
+    parts = tuple(parts)
+    return {name: p.detach() for name, p in model.named_parameters() if name.split(".")[0] in parts}
+
+
+def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
+    """Write safetensors atomically."""
+    temporary = path.with_name(path.name + ".tmp")
+    save_file({name: t.detach().to("cpu").contiguous() for name, t in values.items()}, temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read safetensors; raises ConfigError when the file is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path}: cannot read the weights ({error}); copy the checkpoint again") from None
+
+
+def save(folder: Path, name: str, config: ModelConfig, values: dict[str, torch.Tensor],
+         half: bool = False) -> None:
+    """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).unlink(missing_ok=True)
+    if half:
+        values = {key: t.half() if t.is_floating_point() else t for key, t in values.items()}
+    save_tensors(folder / "model.safetensors", values)
+    if config.tokenizer is not None and config.tokenizer.resolve() != (folder / "tokenizer").resolve():
+        shutil.copytree(config.tokenizer, folder / "tokenizer", dirs_exist_ok=True)
+    parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))
+    config = config.model_copy(update={"tokenizer": Path("tokenizer") if config.tokenizer else None})
+    write_atomic(folder / "config.yaml", to_yaml(Card(name=name, parts=parts, model=config)))
+    write_atomic(folder / MARK, "")
+
+
+def find(name: str | Path) -> Path:
+    """A checkpoint's folder from its path or the name of a bundle; raises ConfigError when there is none."""
+    bundle = BUNDLES / str(name)
+    folder = bundle if str(name).isidentifier() and bundle.is_dir() else Path(name)
+    if not folder.is_dir():
+        have = ", ".join(sorted(p.name for p in BUNDLES.glob("*/"))) or "none"
+        raise ConfigError(f"model {str(name)!r} is neither a folder nor a model of the package (it has: {have})")
+    if not (folder / MARK).is_file():
+        raise ConfigError(f"{folder}: not a complete checkpoint (no {MARK!r} mark); was the run interrupted?")
+    return folder
+
+
+def read_card(folder: Path) -> Card:
+    """The checkpoint's card, its tokenizer path made absolute; raises ConfigError."""
+    path = folder / "config.yaml"
+    card = validate(Card, read_yaml(path), str(path))
+    if card.model.tokenizer is None:
+        return card
+    return card.model_copy(update={"model": card.model.model_copy(
+        update={"tokenizer": folder / card.model.tokenizer})})
+
+
+def load_into(model: nn.Module, folder: Path, parts: Iterable[str] | None = None) -> set[str]:
+    """Copy a checkpoint's weights into the model, in the model's dtype; returns the parts that were loaded.
+
+    Only `parts` are taken if given. Raises ConfigError when a tensor is missing, unknown or of another shape.
+    """
+    folder = find(folder)
+    values = load_tensors(folder / "model.safetensors")
+    own = dict(model.named_parameters())
+    loaded = {name.split(".")[0] for name in values}
+    loaded = loaded if parts is None else loaded & set(parts)
+    for name in (n for n in own if n.split(".")[0] in loaded):
+        if name not in values:
+            raise ConfigError(f"{folder}: no weights for {name}; the architecture differs from the checkpoint's")
+    with torch.no_grad():
+        for name, value in values.items():
+            if name.split(".")[0] not in loaded:
+                continue
+            if name not in own or own[name].shape != value.shape:
+                have = tuple(own[name].shape) if name in own else "nothing"
+                raise ConfigError(f"{folder}: {name} is {tuple(value.shape)}, the model has {have}")
+            own[name].copy_(value)
+    return loaded
+

@@ -1,0 +1,147 @@
+"""Open Chinese text from package registries: what the tiny LLM is trained on, and how the recogniser learns to spell.
+
+Read from wheels, without installing them: everyday dialogues (chatterbot-corpus, BSD), idioms, sayings and words with
+their frequencies (jionlp, Apache 2.0), beside the training sentences of the tiny speech corpus. Held-out sentences
+never enter.
+"""
+
+import json
+import random
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from xllm.errors import XLLMError
+from xllm.files import write_atomic, write_jsonl_atomic
+from xllm.text import normalize, reading
+
+WHEELS = ("chatterbot_corpus", "jionlp")
+LENGTHS = range(2, 31)  # characters of a row
+IDIOM_FREQUENCY = 20  # rarer idioms are mostly variants that nobody writes
+WORDS = 40_000  # most frequent words of one to four ideographs
+DRAWN_WORDS = 60_000  # words drawn by frequency, beside two of each
+DEV_ROWS = 300
+UNITS = 5_000
+UNIT_COUNT = 5  # a character must occur this often in the text to become a unit
+_WORD = re.compile(r"[\u4e00-\u9fff]{1,4}")
+
+
+def wheel(folder: Path, name: str) -> zipfile.ZipFile:
+    """Open the wheel of a package in `folder`; raises XLLMError saying how to download it."""
+    found = sorted(folder.glob(f"{name}-*.whl"))
+    if not found:
+        package = name.replace("_", "-")
+        raise XLLMError(f"{folder}: no wheel of {package}; run: pip download --no-deps -d {folder} {package}")
+    return zipfile.ZipFile(found[-1])
+
+
+def dialogues(folder: Path) -> Iterator[str]:
+    """Lines of the simplified Chinese part of chatterbot-corpus."""
+    with wheel(folder, "chatterbot_corpus") as archive:
+        names = sorted(n for n in archive.namelist() if re.search(r"/data/chinese/\w+\.yml$", n))
+        for name in names:
+            for conversation in yaml.safe_load(archive.read(name))["conversations"]:
+                yield from map(str, conversation)
+
+
+def _dictionary(folder: Path, name: str, suffix: str) -> list[str]:
+    """Lines of one of jionlp's zipped dictionaries."""
+    with wheel(folder, "jionlp") as archive, archive.open(f"jionlp/dictionary/{name}.zip") as inner:
+        return zipfile.ZipFile(inner).read(f"{name}.{suffix}").decode("utf-8").splitlines()
+
+
+def idioms(folder: Path) -> Iterator[str]:
+    """Idioms in use."""
+    for line in _dictionary(folder, "chinese_idiom", "txt"):
+        idiom, _, count = line.partition("\t")
+        if count.isdigit() and int(count) >= IDIOM_FREQUENCY:
+            yield idiom
+
+
+def sayings(folder: Path) -> Iterator[str]:
+    """Two-part sayings (xiehouyu), both parts."""
+    for line in _dictionary(folder, "xiehouyu", "txt"):
+        yield line.replace("\t", "，")
+
+
+def words(folder: Path) -> Iterator[str]:
+    """Rows of unrelated words: each of the frequent ones twice, more drawn by the root of their frequency.
+
+    A word fixes the characters of its homophones; sentences alone are too few to show them.
+    """
+    counted = [json.loads(line) for line in _dictionary(folder, "word_distribution", "json")]
+    known = sorted(((w, n) for w, n in counted if _WORD.fullmatch(w)), key=lambda pair: -pair[1])[:WORDS]
+    draw = np.random.default_rng(0)
+    chances = np.sqrt([count for _, count in known])
+    stream = list(range(len(known))) * 2 + list(draw.choice(len(known), DRAWN_WORDS, p=chances / chances.sum()))
+    draw.shuffle(stream)
+    start = 0
+    while start < len(stream):
+        size = int(draw.integers(4, 9))
+        yield "".join(known[i][0] for i in stream[start : start + size])
+        start += size
+
+
+def prepare(wheels: Path, target: Path, sentences: Iterable[str], held_out: Iterable[str]) -> dict[str, int]:
+    """Write `text.jsonl`, `words.jsonl`, `text-dev.jsonl` and `tokenizer/` into `target`; returns rows by source.
+
+    `sentences` are the speech corpus' training sentences. Rows that contain a held-out sentence are left out, and
+    so are rows with a character that is no ideograph.
+    """
+    sentences = list(sentences)
+    spoken = Counter("".join(normalize(sentence) for sentence in sentences))
+    forbidden = {normalize(sentence) for sentence in held_out}
+    sources = {"hsk": list(dict.fromkeys(sentences)), "chat": dialogues(wheels), "idiom": idioms(wheels),
+               "saying": sayings(wheels), "words": words(wheels)}
+    rows, counts = [], Counter()
+    for source, texts in sources.items():
+        for number, text in enumerate(texts):
+            plain = normalize(text)
+            if len(plain) not in LENGTHS:
+                continue
+            if plain in forbidden or any(len(f) >= 4 and f in plain for f in forbidden):
+                counts["held out"] += 1
+                continue
+            if spelled := reading(text):
+                rows.append({"id": f"{source}-{number}", "response": text, "reading": spelled})
+                counts[source] += 1
+    random.Random(0).shuffle(rows)
+    dev = [row for row in rows if not row["id"].startswith("words")][:DEV_ROWS]
+    chosen = {row["id"] for row in dev}
+    loose = [row for row in rows if row["id"].startswith("words")]
+    write_jsonl_atomic(target / "words.jsonl", loose)
+    chosen |= {row["id"] for row in loose}
+    write_jsonl_atomic(target / "text.jsonl", (row for row in rows if row["id"] not in chosen))
+    write_jsonl_atomic(target / "text-dev.jsonl", dev)
+    written = Counter("".join(normalize(row["response"]) for row in rows))
+    units = [c for c, _ in spoken.most_common()] + [c for c, n in written.most_common() if n >= UNIT_COUNT]
+    syllables = {syllable for row in rows for syllable in row["reading"].split()}
+    write_tokenizer(target / "tokenizer", list(dict.fromkeys(units))[:UNITS], sorted(syllables))
+    return dict(counts)
+
+
+def write_tokenizer(folder: Path, units: list[str], syllables: list[str]) -> None:
+    """Write `units.txt`, `syllables.txt` and the tiny LLM's tokenizer: one token a character, syllable or tag."""
+    import string
+
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from xllm.prompt import TAGS
+
+    write_atomic(folder / "units.txt", "".join(f"{unit}\n" for unit in units))
+    write_atomic(folder / "syllables.txt", "".join(f"{syllable}\n" for syllable in syllables))
+    tags = [tag for pair in TAGS.values() for tag in pair] + ["Question:", "Answer:"]
+    signs = ["\n", " ", *string.digits, *string.ascii_letters, *string.punctuation, *"，。？！、；：“”‘’（）《》…—·～"]
+    vocabulary = dict.fromkeys(["<pad>", "<unk>", "<s>", "</s>", *tags, *signs, *units, *(f"[{s}]" for s in syllables)])
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(r"\[[a-z]+[1-5]\]|</?[A-Z][a-z]+>|Question:|Answer:|[\s\S]"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+                            pad_token="<pad>").save_pretrained(folder)

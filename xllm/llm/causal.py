@@ -1,0 +1,93 @@
+"""The frozen large language model: any Hugging Face causal LM that takes `inputs_embeds`, behind one small class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from xllm.config import IGNORE, LLMConfig
+from xllm.errors import ConfigError
+
+
+class CausalLM(nn.Module):
+    """Embed, forward, head and tokenizer of a causal LM. The head is apart: it runs on answer positions only."""
+
+    def __init__(self, model: nn.Module, tokenizer):
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def build(cls, config: LLMConfig, tokenizer_folder: Path | None) -> "CausalLM":
+        """Load the LLM named in `config`, or make a small Llama of the given sizes, untrained.
+
+        Raises ConfigError when the named model cannot be loaded.
+        """
+        if config.name is None:
+            from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+            model = LlamaForCausalLM(LlamaConfig(
+                vocab_size=len(tokenizer), hidden_size=config.width, intermediate_size=config.ffn,
+                num_hidden_layers=config.layers, num_attention_heads=config.heads,
+                num_key_value_heads=config.heads, max_position_embeddings=config.max_tokens,
+                tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id))
+            return cls(model, tokenizer)
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
+            model = AutoModelForCausalLM.from_pretrained(config.name, revision=config.revision, dtype="auto")
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"llm.name {config.name!r} cannot be loaded ({reason}); give a local folder or a "
+                              "hub name that is in the cache or reachable") from None
+        return cls(model, tokenizer)
+
+    @property
+    def width(self) -> int:
+        """D_llm."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    @property
+    def end_ids(self) -> set[int]:
+        """Ids that end an answer."""
+        ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ends = [ends] if isinstance(ends, int) else ends or []
+        return {self.tokenizer.eos_token_id, *ends}
+
+    def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """Input embeddings [..., D_llm] of token ids."""
+        table = self.model.get_input_embeddings()
+        return table(torch.as_tensor(ids, dtype=torch.long, device=table.weight.device))
+
+    def forward(self, embeds: Tensor, mask: Tensor, cache=None, use_cache: bool = False) -> tuple[Tensor, object]:
+        """Hidden states [B, L, D_llm] before the head, and the key-value cache.
+
+        `embeds` [B, L, D_llm] are the new positions; `mask` [B, L_past + L] is true at real ones, past included.
+        Positions count real tokens only, so padding on the left does not shift them.
+        """
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -embeds.shape[1]:]
+        out = self.model.base_model(inputs_embeds=embeds, attention_mask=mask.long(), position_ids=positions,
+                                    past_key_values=cache, use_cache=use_cache)
+        return out.last_hidden_state, out.past_key_values if use_cache else None
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V], float32, of hidden states [..., D_llm]."""
+        logits = self.model.get_output_embeddings()(hidden).float()
+        cap = getattr(self.model.config, "final_logit_softcapping", None)  # Gemma 2 and later
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def answer_loss(self, embeds: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy of `targets` [B, L] and the share of wrong ones; the head runs on these positions only.
+
+        Hidden state t predicts target t+1; IGNORE carries no loss.
+        """
+        hidden, _ = self(embeds, mask)
+        wanted = targets[:, 1:] != IGNORE
+        logits = self.head(hidden[:, :-1][wanted])
+        answer = targets[:, 1:][wanted]
+        wrong = (logits.argmax(-1) != answer).float().mean()
+        return nn.functional.cross_entropy(logits, answer), wrong

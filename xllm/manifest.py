@@ -1,0 +1,85 @@
+"""Manifests: JSON Lines of samples, read once into Arrow and memory-mapped, so that millions of rows cost no memory.
+
+A sample is one training or inference example; docs/data.md describes its keys. Paths are relative to the manifest.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from xllm.errors import ManifestError
+
+PATH_KEYS = ("speech", "image", "video")
+_TEXT_KEYS = ("id", "speech", "video", "instruction", "response", "reading")
+KEYS = frozenset((*_TEXT_KEYS, "image", "history", "duration"))
+
+
+def parse_line(line: str, where: str) -> dict:
+    """One line of a manifest -> a sample with every key (None when absent); raises ManifestError at `where`."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{where}: not valid JSON ({error.msg}); fix or delete the line") from None
+    if not isinstance(row, dict):
+        raise ManifestError(f"{where}: a sample is a JSON object, not {type(row).__name__}")
+    for key in _TEXT_KEYS:
+        if row.get(key) is not None and not isinstance(row[key], str):
+            raise ManifestError(f"{where}: {key!r} must be a string, not {row[key]!r}")
+    if not isinstance(row.get("duration"), int | float | None):
+        raise ManifestError(f"{where}: 'duration' must be seconds, not {row['duration']!r}")
+    sample = {key: row.get(key) for key in KEYS}
+    sample["id"] = sample["id"] or where
+    sample["image"] = [row["image"]] if isinstance(row.get("image"), str) else row.get("image")
+    return sample
+
+
+def iterate_manifest(path: Path) -> Iterator[dict]:
+    """Yield the samples of a manifest with media paths resolved; raises ManifestError naming file and line."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _resolve(parse_line(line, f"{path}:{number}"), path.parent)
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path}: not a manifest (JSON Lines in UTF-8)") from None
+
+
+def _resolve(sample: dict, folder: Path) -> dict:
+    for key in ("speech", "video"):
+        if sample[key]:
+            sample[key] = str(folder / sample[key])
+    if sample["image"]:
+        sample["image"] = [str(folder / image) for image in sample["image"]]
+    return sample
+
+
+def read_manifest(*paths: Path):
+    """Manifests as one `datasets.Dataset` with the columns of `KEYS`, memory-mapped from Arrow.
+
+    The Arrow file is kept in the Hugging Face cache and made again when a manifest changes. Raises ManifestError.
+    """
+    import datasets
+    from datasets import Dataset, Features, List, Value
+
+    features = Features({key: Value("string") for key in _TEXT_KEYS} | {
+        "duration": Value("float32"), "image": List(Value("string")),
+        "history": List({"instruction": Value("string"), "response": Value("string")})})
+    stamps = []
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise ManifestError(f"{path}: no such manifest; `xllm prepare-data` writes them")
+        stamps.append((str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size))
+    datasets.disable_progress_bars()
+    try:
+        return Dataset.from_generator(_rows, features=features, gen_kwargs={"stamps": [stamps]})
+    except datasets.exceptions.DatasetGenerationError as error:
+        cause = error.__cause__
+        raise (cause if isinstance(cause, ManifestError) else ManifestError(f"{paths}: {cause}")) from None
+
+
+def _rows(stamps: list) -> Iterator[dict]:
+    for path, _, _ in stamps[0]:
+        yield from iterate_manifest(Path(path))

@@ -1,0 +1,148 @@
+"""XLLM: frozen encoders and interfaces around a frozen language model (paper Figure 1), trained and used here."""
+
+from collections.abc import Iterable, Sequence
+from math import exp
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from xllm import checkpoint
+from xllm.config import ModelConfig
+from xllm.errors import ConfigError
+from xllm.features import FRAME_SHIFT, speech_features
+from xllm.generation import Generation, greedy
+from xllm.speech.cif import CIFOutput
+from xllm.speech.recognizer import Recognizer
+from xllm.speech.timing import align, cif_tokens
+from xllm.speech.units import Units
+from xllm.transcript import Transcript
+
+ENGINES = ("xllm", "cif")  # the two rows of the paper's Table 4
+
+
+class XLLM(nn.Module):
+    """The parts of one system, by name: `recognizer` (encoder, CIF, decoder), `speech` (interface), `llm`."""
+
+    def __init__(self, config: ModelConfig, parts: Iterable[str] = ("recognizer", "speech", "llm")):
+        super().__init__()
+        self.config = config
+        parts = set(parts)
+        if "recognizer" in parts:
+            if config.tokenizer is None:
+                raise ConfigError("model.tokenizer is not set: give the folder with units.txt")
+            self.recognizer = Recognizer(config.recognizer, Units.load(config.tokenizer))
+        if "llm" in parts:
+            from xllm.llm.causal import CausalLM
+            from xllm.prompt import Prompt
+
+            self.llm = CausalLM.build(config.llm, config.tokenizer)
+            self.prompt = Prompt(self.llm.tokenizer)
+        if "speech" in parts:
+            from xllm.speech.interface import SpeechInterface
+
+            self.speech = SpeechInterface(config.speech, config.recognizer.encoder.width, self.llm.width)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu",
+                        parts: Iterable[str] | None = None) -> "XLLM":
+        """Load a checkpoint folder or a system of the package (`tiny`) for use: frozen, in eval mode.
+
+        Only `parts` are built if given. Raises ConfigError when the folder is not a usable checkpoint.
+        """
+        folder = checkpoint.find(folder)
+        card = checkpoint.read_card(folder)
+        have = set(card.parts) | ({"llm"} if card.model.llm.name else set())
+        wanted = have if parts is None else set(parts)
+        if missing := wanted - have:
+            raise ConfigError(f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}")
+        model = cls(card.model, wanted)
+        checkpoint.load_into(model, folder, wanted)
+        return model.requires_grad_(False).eval().to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds per encoder frame U."""
+        return self.recognizer.encoder.rate * FRAME_SHIFT
+
+    def response_loss(self, tokens: Tensor, token_lengths: Tensor, instructions: Sequence[str],
+                      responses: Sequence[str]) -> dict[str, Tensor]:
+        """Stage 2, speech: loss of the answers given CIF vectors [B, L, D_cif] (paper 3.2.2)."""
+        batch = self.prompt.build(self.llm, instructions, {"speech": self.speech(tokens, token_lengths)}, responses)
+        loss, wrong = self.llm.answer_loss(*batch)
+        return {"loss": loss, "wrong": wrong}
+
+    def text_loss(self, ids: Tensor, targets: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Stage 0: next-token loss of right-padded `ids` [B, L] where `targets` [B, L] are not IGNORE."""
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        loss, wrong = self.llm.answer_loss(self.llm.embed(ids), mask, targets)
+        return {"loss": loss, "wrong": wrong}
+
+    def _encode(self, features: list[Tensor]) -> CIFOutput:
+        """Fbank of each utterance [F, mels] -> CIF vectors of all."""
+        batch = pad_sequence(features, batch_first=True).to(self.device)
+        lengths = torch.tensor([len(f) for f in features], device=self.device)
+        return self.recognizer.encode(batch, lengths)[0]
+
+    @torch.inference_mode()
+    def speech_tokens(self, features: list[Tensor]) -> list[Tensor]:
+        """Token-level CIF vectors [L, D_cif] of each utterance's fbank [F, mels]: what stage 2 caches."""
+        order = sorted(range(len(features)), key=lambda i: len(features[i]))
+        vectors: dict[int, Tensor] = {}
+        for start in range(0, len(order), 16):
+            chosen = order[start : start + 16]
+            out = self._encode([features[i] for i in chosen])
+            vectors |= {i: v[:n] for i, v, n in zip(chosen, out.embeddings, out.lengths.tolist(), strict=True)}
+        return [vectors[i] for i in range(len(features))]
+
+    @torch.inference_mode()
+    def transcribe(self, waves: Sequence[Tensor], engine: str = "xllm", instruction: str | None = None) -> list[Transcript]:
+        """Text and token times of waves [S] (16 kHz, any lengths), as one batch.
+
+        `cif` reads the recogniser's own decoder; `xllm` lets the LLM write (paper Table 4's two rows). Raises
+        ConfigError for another engine or when the checkpoint lacks the engine's parts.
+        """
+        if engine not in ENGINES:
+            raise ConfigError(f"unknown engine {engine!r}: use {' or '.join(ENGINES)}")
+        if not hasattr(self, "recognizer") or (engine == "xllm" and not hasattr(self, "speech")):
+            raise ConfigError(f"this checkpoint has no parts for engine {engine!r}")
+        if not waves:
+            return []
+        mels = self.config.recognizer.encoder.mels
+        out = self._encode([speech_features(wave.cpu(), mels) for wave in waves])
+        drafts = self.recognizer.decode(out)
+        timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in drafts]
+        if engine == "xllm":
+            answers = self._answers(out, instruction)
+            timed = [align(*self._characters(a), t) for a, t in zip(answers, timed, strict=True)]
+        return [Transcript.of(tokens) for tokens in timed]
+
+    def _answers(self, out: CIFOutput, instruction: str | None) -> list[Generation]:
+        """What the LLM writes after the speech prompt; nothing where no token fired."""
+        from xllm.prompt import INSTRUCTIONS
+
+        instructions = [instruction or INSTRUCTIONS["asr"]] * len(out.lengths)
+        batch = self.prompt.build(self.llm, instructions, {"speech": self.speech(out.embeddings, out.lengths)})
+        limits = [n and n + n // 2 + 4 for n in out.lengths.tolist()]
+        return greedy(self.llm, batch.embeds, batch.mask, limits)
+
+    def _characters(self, answer: Generation) -> tuple[list[str], list[float]]:
+        """Characters of an answer, each with the probability of the LLM token that completed it."""
+        characters: list[str] = []
+        scores: list[float] = []
+        for end, score in enumerate(answer.scores, start=1):
+            text = self.llm.tokenizer.decode(answer.ids[:end], skip_special_tokens=True)
+            if text.endswith("\ufffd"):  # half of a character so far
+                continue
+            new = text[len(characters):]
+            characters += new
+            scores += [exp(score)] * len(new)
+        while characters and characters[-1].isspace():
+            characters.pop(), scores.pop()
+        return characters, scores
+

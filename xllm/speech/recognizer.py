@@ -1,0 +1,166 @@
+"""CIF-based speech recognition (stage 1, paper 3.2.1 and A.3): encoder, integrate-and-fire, decoder.
+
+Losses of the CIF-ASR family: cross-entropy with label smoothing, the quantity loss |sum of weights - length|, and
+CTC on the encoder's output. After stage 1 the encoder and the CIF are frozen and feed the speech interface; the
+decoder stays as the `cif` engine.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xllm.config import IGNORE, RecognizerConfig
+from xllm.speech.cif import CIF, CIFOutput
+from xllm.speech.conformer import SpeechEncoder
+from xllm.speech.decoder import Decoder
+from xllm.speech.units import BLANK, UNKNOWN, Units
+
+READING_NOISE = 0.15  # share of syllables misheard on purpose when training on text alone
+
+
+class Recognition(NamedTuple):
+    """Characters of one utterance, their log-probabilities, and when each begins and fires (encoder frames)."""
+
+    ids: list[int]
+    scores: list[float]
+    starts: list[float]
+    fires: list[float]
+
+
+class Recognizer(nn.Module):
+    """Fbank to characters, token-synchronously."""
+
+    def __init__(self, config: RecognizerConfig, units: Units):
+        super().__init__()
+        if config.decoder.syllables and not units.syllables:
+            raise ValueError("the decoder reads syllables, but the units have none (syllables.txt)")
+        self.config = config
+        self.units = units
+        width = config.encoder.width
+        self.encoder = SpeechEncoder(config.encoder)
+        self.cif = CIF(width, config.cif.channels, config.cif.kernel)
+        self.decoder = Decoder(config.decoder, width, len(units.characters), len(units.syllables))
+        self.ctc = nn.Linear(width, len(units.syllables if config.decoder.syllables else units.characters))
+
+    def encode(self, features: Tensor, lengths: Tensor, targets: Tensor | None = None) -> tuple[CIFOutput, Tensor, Tensor]:
+        """Fbank [B, F, mels] to CIF vectors, encoder output [B, U, D] and its lengths [B].
+
+        `targets` [B] scales the weights so that exactly that many tokens fire (training).
+        """
+        hidden, lengths = self.encoder(features, lengths)
+        return self.cif(hidden, lengths, targets), hidden, lengths
+
+    def losses(self, characters: Tensor, token_lengths: Tensor, features: Tensor | None = None,
+               feature_lengths: Tensor | None = None, syllables: Tensor | None = None,
+               visual: Tensor | None = None, linguistic: Tensor | None = None) -> dict[str, Tensor]:
+        """Losses of one batch; `loss` is their weighted sum, all are means per character.
+
+        `characters` [B, L] (IGNORE beyond `token_lengths` [B]); `features` [B, F, mels] with `feature_lengths`
+        [B], or none to train the decoder on text alone from its `syllables` [B, L].
+        """
+        config = self.config
+        if features is None:
+            return self._text_losses(characters, token_lengths, syllables)
+        out, hidden, frames = self.encode(features, feature_lengths, token_lengths)
+        read, syllable_logits = self.decoder.from_cif(out.embeddings)
+        logits = self.decoder(read, token_lengths, self._previous(characters), visual, linguistic)
+        losses = {"ce": self._cross_entropy(logits, characters)}
+        # Per character like the other losses: per utterance its gradient drowns theirs (docs/decisions.md).
+        losses["quantity"] = (out.quantity - token_lengths).abs().sum() / token_lengths.sum().clamp(min=1)
+        units = characters if syllable_logits is None else syllables
+        ctc = F.ctc_loss(self.ctc(hidden).float().log_softmax(-1).transpose(0, 1), units.clamp(min=0), frames,
+                         token_lengths, blank=BLANK, reduction="none", zero_infinity=True)
+        losses["ctc"] = ctc.sum() / token_lengths.sum().clamp(min=1)
+        total = losses["ce"] + config.quantity_weight * losses["quantity"] + config.ctc_weight * losses["ctc"]
+        if syllable_logits is not None:
+            losses["syllable"] = self._cross_entropy(syllable_logits, syllables)
+            total = total + config.syllable_weight * losses["syllable"]
+        right = (logits.argmax(-1) == characters) & (characters != IGNORE)
+        losses["wrong"] = 1 - right.sum() / token_lengths.sum().clamp(min=1)
+        return {"loss": total, **losses}
+
+    def _text_losses(self, characters: Tensor, lengths: Tensor, syllables: Tensor | None) -> dict[str, Tensor]:
+        """Cross-entropy of characters from syllables, some misheard so that the context learns to repair."""
+        if not self.config.decoder.syllables or syllables is None:
+            raise ValueError("training on text alone needs a decoder with syllables and samples with readings")
+        ids = syllables.clamp(min=UNKNOWN)
+        if self.training:
+            other = torch.randint_like(ids, UNKNOWN + 1, len(self.units.syllables))
+            ids = torch.where(torch.rand(ids.shape, device=ids.device) < READING_NOISE, other, ids)
+        logits = self.decoder(self.decoder.from_syllables(ids), lengths, self._previous(characters))
+        loss = self._cross_entropy(logits, characters)
+        return {"loss": loss, "text": loss}
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE,
+                               label_smoothing=self.config.label_smoothing)
+
+    @staticmethod
+    def _previous(characters: Tensor) -> Tensor:
+        """The character before each position [B, L]; START before the first."""
+        return F.pad(characters.clamp(min=BLANK), (1, 0), value=Decoder.START)[:, :-1]
+
+    @torch.inference_mode()
+    def recognize(self, features: Tensor, lengths: Tensor, beam: int = 4, visual: Tensor | None = None,
+                  linguistic: Tensor | None = None) -> list[Recognition]:
+        """Transcribe fbank [B, F, mels] of `lengths` [B]. `beam` matters to the autoregressive form only."""
+        return self.decode(self.encode(features, lengths)[0], beam, visual, linguistic)
+
+    @torch.inference_mode()
+    def decode(self, out: CIFOutput, beam: int = 4, visual: Tensor | None = None,
+               linguistic: Tensor | None = None) -> list[Recognition]:
+        """Characters of CIF vectors already computed: one per fired token."""
+        if out.embeddings.shape[1] == 0:
+            return [Recognition([], [], [], []) for _ in out.lengths]
+        read, _ = self.decoder.from_cif(out.embeddings)
+        if self.config.decoder.form == "nar":
+            best = self._log_probabilities(read, out.lengths, None, visual, linguistic).max(-1)
+            ids, scores = best.indices, best.values
+        else:
+            ids, scores = self._beam_search(read, out.lengths, beam, visual, linguistic)
+        columns = (t.tolist() for t in (ids, scores, out.starts, out.fires))
+        return [Recognition(*(row[:n] for row in rows)) for n, *rows in zip(out.lengths.tolist(), *columns, strict=True)]
+
+    def _log_probabilities(self, read: Tensor, lengths: Tensor, previous: Tensor | None,
+                           visual: Tensor | None, linguistic: Tensor | None) -> Tensor:
+        """[B, L, V], with blank and unknown impossible."""
+        logits = self.decoder(read, lengths, previous, visual, linguistic).float()
+        logits[..., : UNKNOWN + 1] = float("-inf")
+        return logits.log_softmax(-1)
+
+    def _beam_search(self, read: Tensor, lengths: Tensor, beam: int, visual: Tensor | None,
+                     linguistic: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Token-synchronous beam search: every hypothesis of an utterance has its CIF length, none ends early.
+
+        Returns ids and log-probabilities [B, L] of the best hypothesis.
+        """
+        batch, size, width = read.shape
+        beam = min(beam, len(self.units.characters) - UNKNOWN - 1)
+
+        def spread(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.repeat_interleave(beam, dim=0)
+
+        read, visual, linguistic, long = spread(read), spread(visual), spread(linguistic), spread(lengths)
+        ids = read.new_zeros(batch, beam, size, dtype=torch.long)
+        scores = read.new_zeros(batch, beam, size, dtype=torch.float)
+        total = read.new_full((batch, beam), float("-inf"), dtype=torch.float)
+        total[:, 0] = 0.0  # the beams start as one hypothesis
+        rows = torch.arange(batch, device=read.device)[:, None]
+        for step in range(size):
+            alive = (step < lengths)[:, None]
+            seen = slice(None, step + 1)
+            previous = self._previous(ids.flatten(0, 1)[:, seen])
+            log = self._log_probabilities(read[:, seen], long.clamp(max=step + 1), previous, visual, linguistic)
+            log = log[:, -1].view(batch, beam, -1)
+            best = (total[..., None] + log).flatten(1).topk(beam, dim=1)
+            source, chosen = best.indices // log.shape[-1], best.indices % log.shape[-1]
+            now = log[rows, source, chosen]
+            # A finished utterance keeps its hypotheses and their order.
+            keep = torch.arange(beam, device=read.device).expand(batch, beam)
+            source, total = torch.where(alive, source, keep), torch.where(alive, best.values, total)
+            ids, scores = ids[rows, source], scores[rows, source]
+            ids[:, :, step] = torch.where(alive, chosen, 0)
+            scores[:, :, step] = torch.where(alive, now, 0.0)
+        return ids[:, 0], scores[:, 0]

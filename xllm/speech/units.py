@@ -1,0 +1,52 @@
+"""What the recogniser writes: characters, and the tonal syllables it may read on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from xllm.errors import ConfigError
+from xllm.text import normalize
+
+BLANK, UNKNOWN = 0, 1  # ids shared by characters and syllables; neither is ever written
+_RESERVED = ("<blank>", "<unk>")
+
+
+@dataclass(frozen=True)
+class Units:
+    """Character and syllable inventories; ids start with blank (CTC) and unknown."""
+
+    characters: tuple[str, ...]
+    syllables: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, folder: Path) -> "Units":
+        """Read `units.txt` and, if there, `syllables.txt`: one unit a line. Raises ConfigError when missing."""
+        folder = Path(folder)
+        try:
+            characters = (folder / "units.txt").read_text(encoding="utf-8").split()
+        except OSError as error:
+            raise ConfigError(f"{folder / 'units.txt'}: cannot read: {error.strerror}; run `xllm prepare-data`") from None
+        path = folder / "syllables.txt"
+        syllables = path.read_text(encoding="utf-8").split() if path.exists() else []
+        return cls((*_RESERVED, *characters), (*_RESERVED, *syllables) if syllables else ())
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {unit: i for i, unit in enumerate(self.characters)}
+
+    @cached_property
+    def _syllable_ids(self) -> dict[str, int]:
+        return {unit: i for i, unit in enumerate(self.syllables)}
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the normalised text's characters; what is not in the inventory is unknown."""
+        return [self._ids.get(character, UNKNOWN) for character in normalize(text)]
+
+    def encode_reading(self, reading: str) -> list[int]:
+        """Ids of space-separated syllables, e.g. `cheng2 qu1`."""
+        return [self._syllable_ids.get(syllable, UNKNOWN) for syllable in reading.split()]
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """One character per id."""
+        return [self.characters[i] for i in ids]

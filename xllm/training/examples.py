@@ -1,0 +1,249 @@
+"""What a stage feeds its model: one class per kind of example, each turning a manifest's rows into batches."""
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from xllm.config import IGNORE
+from xllm.errors import XLLMError
+from xllm.features import SPEEDS, seeded, spec_augment, speech_features
+from xllm.manifest import read_manifest
+from xllm.media import load_audio, probe_audio
+from xllm.prompt import INSTRUCTIONS, Prompt
+from xllm.speech.units import UNKNOWN, Units
+from xllm.text import normalize
+from xllm.training.cache import RaggedCache, cached
+
+FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
+DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
+READING_NOISE = 0.1  # share of syllables replaced in the dictation examples of stage 0
+Progress = Callable[[str, int, int], None]
+
+
+def fingerprint(paths: list[str]) -> str:
+    """A hash of files' names, sizes and times: changes when any of them does."""
+    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if os.path.exists(path) else path
+             for path in paths]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+
+
+def pad_ids(rows: list[list[int]], value: int) -> Tensor:
+    """Right-padded [B, L] int64."""
+    return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=value)
+
+
+class Examples(ABC):
+    """Rows of manifests as examples of one stage. `load` may draw from its generator; without one it is exact."""
+
+    def __init__(self, manifests: tuple[Path, ...]):
+        self.rows = read_manifest(*manifests)
+        self.augmenting = True  # the trainer turns it off for a stage's first epochs
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, item: int) -> str:
+        """The sample's id, for reports."""
+        return self.rows[item]["id"]
+
+    def kind(self, item: int) -> int:
+        """Examples of different kinds never share a batch."""
+        return 0
+
+    @abstractmethod
+    def unusable(self, item: int) -> str | None:
+        """Why the sample cannot be trained on, or None."""
+
+    @abstractmethod
+    def cost(self, item: int) -> int:
+        """Length that padding goes by: fbank frames or tokens."""
+
+    @abstractmethod
+    def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
+        """One example; raises XLLMError when its media cannot be used."""
+
+    @abstractmethod
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Examples of one kind to a batch."""
+
+
+class TextExamples(Examples):
+    """Stage 0: plain text, or text dictated in syllables inside the speech slot of the prompt.
+
+    A large language model knows how Chinese is read; a small one has to be told. Most samples that have a
+    reading become the prompt of speech recognition with the reading, partly misheard, in place of speech.
+    """
+
+    def __init__(self, manifests: tuple[Path, ...], prompt: Prompt, syllables: tuple[str, ...]):
+        super().__init__(manifests)
+        self.prompt, self.syllables = prompt, syllables
+
+    def unusable(self, item: int) -> str | None:
+        return None if self.rows[item]["response"] else "no response"
+
+    def cost(self, item: int) -> int:
+        return 2 * len(self.rows[item]["response"]) + 14  # as dictation: reading, template, answer
+
+    def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
+        row = self.rows[item]
+        dictated = row["reading"] and (torch.rand((), generator=generator) < DICTATION if generator else item % 2)
+        if not dictated:
+            ids = self.prompt.text(row["response"])
+            return {"ids": ids, "targets": ids}
+        heard = row["reading"].split()
+        if generator:
+            for place in (torch.rand(len(heard), generator=generator) < READING_NOISE).nonzero().flatten().tolist():
+                heard[place] = self.syllables[int(torch.randint(len(self.syllables), (), generator=generator))]
+        spoken = "".join(f"[{syllable}]" for syllable in heard)
+        prompt, answer = self.prompt.ids(INSTRUCTIONS["asr"], {"speech": spoken}, normalize(row["response"]))
+        return {"ids": prompt + answer, "targets": [IGNORE] * len(prompt) + answer}
+
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """`ids` and `targets` [B, L] right-padded, `lengths` [B]; targets are IGNORE where no loss is due."""
+        return {"ids": pad_ids([item["ids"] for item in items], 0),
+                "targets": pad_ids([item["targets"] for item in items], IGNORE),
+                "lengths": torch.tensor([len(item["ids"]) for item in items])}
+
+
+class SpeechExamples(Examples):
+    """Stage 1: fbank and characters; rows without speech train the decoder alone from their readings."""
+
+    def __init__(self, manifests: tuple[Path, ...], units: Units, mels: int, augment: bool,
+                 cache: Path | None = None, progress: Progress | None = None):
+        super().__init__(manifests)
+        self.units, self.mels, self.augment = units, mels, augment
+        self.speech = self.rows["speech"][:]
+        self.caches: dict[float, RaggedCache] = {}
+        if cache is not None:
+            key = fingerprint([path for path in self.speech if path])
+            for speed in SPEEDS if augment else (1.0,):
+                self.caches[speed] = cached(
+                    cache / f"fbank-{speed}", {"files": key, "mels": mels, "speed": speed}, len(self),
+                    lambda items, speed=speed: self._compute(items, speed),
+                    lambda done, total, speed=speed: progress and progress(f"features at speed {speed}", done, total))
+
+    def _compute(self, items: list[int], speed: float) -> Iterator[Tensor | Exception]:
+        for item in items:
+            try:
+                path = self.speech[item]
+                yield speech_features(load_audio(path), self.mels, speed) if path else torch.zeros(0, self.mels)
+            except XLLMError as error:
+                yield error
+
+    def kind(self, item: int) -> int:
+        return 0 if self.speech[item] else 1
+
+    def unusable(self, item: int) -> str | None:
+        row = self.rows[item]
+        if self.caches and item in self.caches[1.0].failed:
+            return self.caches[1.0].failed[item]
+        characters = self.units.encode(row["response"] or "")
+        if not characters:
+            return "the response has no characters"
+        if self.units.syllables and len((row["reading"] or "").split()) != len(characters):
+            return "the reading does not have one syllable per character"
+        if not self.speech[item] and UNKNOWN in characters:
+            return "text with characters outside the units"
+        return None
+
+    def cost(self, item: int) -> int:
+        if not self.speech[item]:
+            return FRAMES_PER_TOKEN * len(self.rows[item]["response"])
+        if self.caches:
+            return self.caches[1.0].length(item)
+        seconds = self.rows[item]["duration"] or probe_audio(Path(self.speech[item]))
+        return int(100 * seconds)
+
+    def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
+        row = self.rows[item]
+        example = {"characters": self.units.encode(row["response"])}
+        if self.units.syllables:
+            example["syllables"] = self.units.encode_reading(row["reading"])
+        if not self.speech[item]:
+            return example
+        augment = generator is not None and self.augment and self.augmenting
+        speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))] if augment else 1.0
+        features = (self.caches[speed][item] if self.caches
+                    else speech_features(load_audio(self.speech[item]), self.mels, speed))
+        example["features"] = spec_augment(features, generator) if augment else features
+        return example
+
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """The arguments of `Recognizer.losses`."""
+        batch = {"characters": pad_ids([item["characters"] for item in items], IGNORE),
+                 "token_lengths": torch.tensor([len(item["characters"]) for item in items])}
+        if "syllables" in items[0]:
+            batch["syllables"] = pad_ids([item["syllables"] for item in items], IGNORE)
+        if "features" in items[0]:
+            batch["features"] = pad_sequence([item["features"] for item in items], batch_first=True)
+            batch["feature_lengths"] = torch.tensor([item["features"].shape[0] for item in items])
+        return batch
+
+
+class TokenExamples(Examples):
+    """Stage 2, speech: token-level CIF vectors, computed once by the frozen recogniser, and prompts.
+
+    With `views` above 1, each utterance is cached under as many augmentations (the first is none), and training
+    draws one: the interface must not only see vectors of speech that the recogniser knows by heart.
+    """
+
+    def __init__(self, manifests: tuple[Path, ...], encode: Callable[[list[Tensor]], list[Tensor]], key: str,
+                 mels: int, views: int, seed: int, cache: Path, progress: Progress | None = None):
+        super().__init__(manifests)
+        self.encode, self.mels, self.seed = encode, mels, seed
+        speech = self.rows["speech"][:]
+        files = fingerprint([path for path in speech if path])
+        self.views = [
+            cached(cache / f"tokens-{view}", {"files": files, "frozen": key, "view": view, "seed": seed}, len(self),
+                   lambda items, view=view: self._compute(speech, items, view),
+                   lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total))
+            for view in range(views)]
+
+    def _compute(self, speech: list[str], items: list[int], view: int) -> Iterator[Tensor | Exception]:
+        features: dict[int, Tensor] = {}
+        failed: dict[int, Exception] = {}
+        for item in items:
+            try:
+                wave = load_audio(speech[item])
+            except XLLMError as error:
+                failed[item] = error
+                continue
+            generator = seeded(self.seed, view, item)
+            speed = SPEEDS[(view + 1) % len(SPEEDS)]  # view 0 is untouched
+            features[item] = speech_features(wave, self.mels, speed)
+            if view:
+                features[item] = spec_augment(features[item], generator)
+        vectors = dict(zip(features, self.encode(list(features.values())), strict=True)) if features else {}
+        for item in items:
+            yield failed[item] if item in failed else vectors[item]
+
+    def unusable(self, item: int) -> str | None:
+        if item in self.views[0].failed:
+            return self.views[0].failed[item]
+        if not normalize(self.rows[item]["response"] or ""):
+            return "no response"
+        return None if all(view.length(item) for view in self.views) else "no token fires"
+
+    def cost(self, item: int) -> int:
+        return max(view.length(item) for view in self.views) + len(self.rows[item]["response"])
+
+    def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
+        row = self.rows[item]
+        view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
+        return {"speech": self.views[view][item], "instruction": row["instruction"] or INSTRUCTIONS["asr"],
+                "response": normalize(row["response"])}
+
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """`tokens` [B, L, D] CIF vectors with `token_lengths` [B]; `instructions`, `responses` as text."""
+        return {"tokens": pad_sequence([item["speech"] for item in items], batch_first=True),
+                "token_lengths": torch.tensor([item["speech"].shape[0] for item in items]),
+                "instructions": [item["instruction"] for item in items],
+                "responses": [item["response"] for item in items]}

@@ -1,0 +1,119 @@
+"""Everything a run needs to go on bit for bit: weights, optimiser, random state and place. No pickle.
+
+A checkpoint is a folder `step-N` of safetensors and JSON, renamed into place when whole. Weights of good epochs are
+kept apart, for averaging.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from xllm.checkpoint import load_tensors, save_tensors
+from xllm.files import write_atomic
+
+KEEP = 2  # checkpoints kept: one may be damaged by a full disk, not both
+
+
+@dataclass
+class Place:
+    """Where a run stands. `batch` counts this epoch's batches already used (over all processes)."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    samples: int = 0
+    items: int = 0  # samples in the training set, to notice another one
+    best: list[tuple[float, int]] = field(default_factory=list)  # (dev loss, epoch) of the weights kept
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimiser state as named tensors: `{parameter number}.{key}`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}.{key}": torch.as_tensor(value) for number, values in state.items()
+            for key, value in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`; learning rates are the schedule's business."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def random_state() -> dict[str, Tensor]:
+    """State of torch's generators of this process: dropout draws from them."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def restore_random_state(states: dict[str, Tensor]) -> None:
+    """The inverse of `random_state`."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+class Checkpoints:
+    """The `checkpoints` folder of a run."""
+
+    def __init__(self, run: Path):
+        self.folder = run / "checkpoints"
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint."""
+        found = sorted(self.folder.glob("step-*[0-9]"), key=lambda path: int(path.name[5:]))
+        return found[-1] if found else None
+
+    def write(self, place: Place, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, rank: int,
+              wait) -> None:
+        """Save `place` and all tensors; every process writes its own random state, the first one the rest."""
+        target = self.folder / f"step-{place.step:08d}"
+        temporary = target.with_suffix(".tmp")
+        if rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        wait()
+        save_tensors(temporary / f"random-{rank}.safetensors", random_state())
+        if rank == 0:
+            save_tensors(temporary / "model.safetensors", weights)
+            save_tensors(temporary / "optimizer.safetensors", optimizer_tensors(optimizer))
+            write_atomic(temporary / "place.json", json.dumps(asdict(place)))
+        wait()
+        if rank == 0:
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(temporary, target)
+            for old in sorted(self.folder.glob("step-*[0-9]"))[:-KEEP]:
+                shutil.rmtree(old)
+
+    @staticmethod
+    def read(folder: Path, optimizer: torch.optim.Optimizer, rank: int) -> tuple[Place, dict[str, Tensor]]:
+        """Restore optimiser and random state from a checkpoint; returns its place and weights."""
+        place = Place(**json.loads((folder / "place.json").read_text(encoding="utf-8")))
+        place.best = [tuple(pair) for pair in place.best]
+        load_optimizer(optimizer, load_tensors(folder / "optimizer.safetensors"))
+        restore_random_state(load_tensors(folder / f"random-{rank}.safetensors"))
+        return place, load_tensors(folder / "model.safetensors")
+
+    def keep_epoch(self, epoch: int, weights: dict[str, Tensor]) -> None:
+        """Keep an epoch's weights for averaging."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(self.folder / f"epoch-{epoch}.safetensors", weights)
+
+    def forget_epoch(self, epoch: int) -> None:
+        """Drop an epoch's weights."""
+        (self.folder / f"epoch-{epoch}.safetensors").unlink(missing_ok=True)
+
+    def average(self, epochs: list[int]) -> dict[str, Tensor]:
+        """Mean of the weights of kept epochs."""
+        total: dict[str, Tensor] = {}
+        for epoch in epochs:
+            for name, value in load_tensors(self.folder / f"epoch-{epoch}.safetensors").items():
+                total[name] = total[name] + value if name in total else value.clone()
+        return {name: value / len(epochs) for name, value in total.items()}

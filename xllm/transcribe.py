@@ -1,0 +1,154 @@
+"""From files to transcripts: decode, find speech, batch by length across files, transcribe, put together in order."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from xllm.errors import XLLMError
+from xllm.media import stream_audio
+from xllm.segment import Piece, cut, find_speech
+from xllm.transcript import Recording, Segment, Token, Transcript
+
+POOL = 8  # batches' worth of pieces that are sorted by length before they are cut into batches
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input: an id, the path to show, and the open file when it is not read from the path."""
+
+    id: str
+    path: str
+    file: BinaryIO | None = None
+
+    def sound(self):
+        """The decoded sound from its beginning."""
+        if self.file is not None:
+            self.file.seek(0)
+        return stream_audio(self.file or Path(self.path))
+
+
+@dataclass
+class _Job:
+    """An input on its way: pieces still out, segments done, or the error that ended it."""
+
+    source: Source
+    duration: float = 0.0
+    closed: bool = False
+    waiting: int = 0
+    segments: dict[int, Segment] = field(default_factory=dict)
+    error: XLLMError | None = None
+
+    def outcome(self, engine: str) -> Recording | XLLMError:
+        if self.error is not None:
+            return self.error
+        ordered = [self.segments[i] for i in sorted(self.segments) if self.segments[i].text]
+        return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered)
+
+
+def transcribe(sources: Iterable[Source], model, engine: str = "xllm",
+               batch_size: int = 8) -> Iterator[tuple[Source, Recording | XLLMError]]:
+    """Yield (source, its Recording or the error that prevented it) in the order of the sources.
+
+    `model` is an XLLM. Batches mix pieces of several inputs; an input that fails does not disturb the others.
+    Memory is bounded by `POOL * batch_size` pieces. Raises ConfigError when the model lacks the engine.
+    """
+    jobs: deque[_Job] = deque()
+    pool: list[tuple[_Job, int, Piece]] = []
+
+    def finished() -> Iterator[tuple[Source, Recording | XLLMError]]:
+        while jobs and jobs[0].closed and (jobs[0].error or not jobs[0].waiting):
+            job = jobs.popleft()
+            yield job.source, job.outcome(engine)
+
+    for source in sources:
+        job = _Job(source)
+        jobs.append(job)
+        try:
+            speech, job.duration = find_speech(source.sound())
+            for number, piece in enumerate(cut(source.sound(), speech) if speech else ()):
+                job.waiting += 1
+                pool.append((job, number, piece))
+                if len(pool) >= POOL * batch_size:
+                    _work(pool, model, engine, batch_size)
+        except XLLMError as error:
+            job.error = error
+        job.closed = True
+        yield from finished()
+    _work(pool, model, engine, batch_size)
+    yield from finished()
+
+
+def _work(pool: list[tuple[_Job, int, Piece]], model, engine: str, batch_size: int) -> None:
+    """Transcribe all pieces of the pool and empty it."""
+    pool.sort(key=lambda entry: len(entry[2].wave))
+    for start in range(0, len(pool), batch_size):
+        batch = pool[start : start + batch_size]
+        for (job, number, piece), transcript in zip(
+                batch, model.transcribe([piece.wave for _, _, piece in batch], engine=engine), strict=True):
+            job.segments[number] = place(transcript, piece)
+            job.waiting -= 1
+    pool.clear()
+
+
+def place(transcript: Transcript, piece: Piece) -> Segment:
+    """Move a piece's transcript to its time in the recording; tokens stay within the speech that was found."""
+    def clamp(seconds: float) -> float:
+        return round(min(max(piece.offset + seconds, piece.speech.start), piece.speech.end), 3)
+
+    tokens = [Token(t.text, clamp(t.start), clamp(t.end), round(t.score, 4)) for t in transcript.tokens]
+    return Segment(round(piece.speech.start, 3), round(piece.speech.end, 3), transcript.text,
+                   round(transcript.score, 4), tokens)
+
+
+def devices_run(sources: Sequence[Source], model: str, devices: Sequence[str], engine: str,
+                batch_size: int) -> Iterator[tuple[Source, Recording | XLLMError]]:
+    """`transcribe` over several devices, one process each; every n-th source to the n-th device, order kept.
+
+    Raises XLLMError when a process dies or its model cannot be loaded.
+    """
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    queues = [context.Queue() for _ in devices]
+    workers = [context.Process(target=_worker, daemon=True,
+                               args=(sources[i :: len(devices)], model, device, engine, batch_size, queues[i]))
+               for i, device in enumerate(devices)]
+    for worker in workers:
+        worker.start()
+    try:
+        for number, source in enumerate(sources):
+            outcome = _receive(queues[number % len(devices)], workers[number % len(devices)])
+            yield source, outcome
+    finally:
+        for worker in workers:
+            worker.terminate()
+
+
+def _receive(queue, worker) -> Recording | XLLMError:
+    from queue import Empty
+
+    while True:
+        try:
+            fatal, outcome = queue.get(timeout=1.0)
+        except Empty:
+            if worker.is_alive():
+                continue
+            raise XLLMError(f"a decoding process ended with code {worker.exitcode}; try one device") from None
+        if fatal:
+            raise outcome
+        return outcome
+
+
+def _worker(sources: Sequence[Source], model: str, device: str, engine: str, batch_size: int, queue) -> None:
+    """One device's share: put every outcome, in order."""
+    try:
+        from xllm.device import resolve_device
+        from xllm.model import XLLM
+
+        loaded = XLLM.from_pretrained(model, resolve_device(device))
+        for _, outcome in transcribe(sources, loaded, engine, batch_size):
+            queue.put((False, outcome))
+    except XLLMError as error:
+        queue.put((True, error))

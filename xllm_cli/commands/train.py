@@ -1,0 +1,101 @@
+"""`xllm train`: run one stage of a recipe."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xllm_cli.console import note, progress_bar, result, show_warnings
+
+SHOWN_DROPS = 5  # dropped samples named on the terminal; dropped.jsonl has all
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML), e.g. recipes/tiny.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(
+        metavar="[KEY=VALUE]...", help="A key of the stage (lr=1e-4), or a path from the root (model.llm.layers=8).",
+    )] = None,
+    stage: Annotated[int, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")] = ...,
+    modality: Annotated[str | None, typer.Option(help="text, speech, image or video, where a stage has several.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forward and backward on the longest batch, then stop.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe, then stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train one stage; the run's folder becomes a checkpoint for later stages and `xllm asr --model`."""
+    from xllm.config import load_recipe, to_yaml
+
+    loaded = load_recipe(recipe, overrides or [], stage, modality)
+    config = loaded.stage(stage, modality)
+    if print_config:
+        result(to_yaml(loaded))
+        return
+    show_warnings(quiet)
+    from xllm.device import resolve_device
+    from xllm.training.loop import Trainer
+
+    where = resolve_device(device)
+    with progress_bar(quiet, "{task.fields[line]}") as bar:
+        screen = _Screen(bar, config.output, quiet)
+        trainer = Trainer(loaded, config, where, screen.event)
+        if dry_run:
+            result(json.dumps(trainer.dry_run(), ensure_ascii=False, indent=2) + "\n")
+            return
+        trainer.run(resume)
+    note(f"saved {config.output}")
+
+
+class _Screen:
+    """A run's events on the terminal."""
+
+    def __init__(self, bar: Any, output: Path, quiet: bool):
+        self.bar, self.output, self.quiet = bar, output, quiet
+        self.task = bar.add_task("starting", total=None, line="")
+        self.batches = self.epochs = 0
+
+    def event(self, name: str, numbers: dict[str, Any]) -> None:
+        """Show one event of the trainer."""
+        getattr(self, f"_{name}")(numbers)
+
+    def _prepare(self, n: dict) -> None:
+        self.bar.update(self.task, description=n["what"], completed=n["done"], total=n["total"])
+
+    def _start(self, n: dict) -> None:
+        self.epochs = n["epochs"]
+        self._say(f"{n['samples']} samples, {len(n['dropped'])} dropped; {n['batches']} batches an epoch, "
+                  f"{100 * (n['padding'] - 1):.1f}% padding; {n['parameters'] / 1e6:.2f}M parameters on {n['device']}")
+        self._dropped(n["dropped"])
+        self.bar.update(self.task, description="training", completed=0, total=self.epochs * 100)
+
+    def _dropped(self, dropped: dict[str, str]) -> None:
+        if not dropped:
+            return
+        with (self.output / "dropped.jsonl").open("a", encoding="utf-8") as out:
+            for sample, reason in dropped.items():
+                out.write(json.dumps({"id": sample, "reason": reason}, ensure_ascii=False) + "\n")
+        for sample, reason in list(dropped.items())[:SHOWN_DROPS]:
+            self._say(f"dropped {sample}: {reason}")
+        if len(dropped) > SHOWN_DROPS:
+            self._say(f"... and {len(dropped) - SHOWN_DROPS} more: {self.output / 'dropped.jsonl'}")
+
+    def _train(self, n: dict) -> None:
+        minutes, seconds = divmod(n["eta_s"], 60)
+        self.bar.update(self.task, completed=n["epoch"] * 100, line=(
+            f"step {n['step']} loss {n['loss']:.3f} lr {n['lr']:.1e} {n['samples_s']:.0f} samples/s "
+            f"wait {100 * n['data_wait']:.0f}% left {minutes // 60}:{minutes % 60:02d}:{seconds:02d}"))
+
+    def _dev(self, n: dict) -> None:
+        self._say(f"epoch {n['epoch']}/{self.epochs} " + _numbers(n, ("step", "epoch")))
+
+    def _final(self, n: dict) -> None:
+        self._say(f"mean of {n['epochs_averaged']} epochs: " + _numbers(n, ("step", "epochs_averaged")))
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            note(line)
+
+
+def _numbers(values: dict[str, Any], but: tuple[str, ...]) -> str:
+    return " ".join(f"{key} {value:.4f}" for key, value in values.items() if key not in but)

@@ -1,0 +1,53 @@
+"""The rules of the terminal: results go to stdout, everything else to stderr; exit codes mean something.
+
+0 all done, 1 some or all inputs failed, 2 wrong usage, 130 interrupted.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def note(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def result(text: str) -> None:
+    """Text on stdout, at once, so that pipes see it as soon as it is known."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"warning: {record.getMessage()}")
+
+
+def show_warnings(quiet: bool) -> None:
+    """Print the library's warnings as lines on stderr, unless `quiet`; hush other libraries' chatter."""
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    logger = logging.getLogger("xllm")
+    logger.handlers = [] if quiet else [_Lines()]
+    logger.propagate = False
+
+
+@contextmanager
+def progress_bar(quiet: bool, *columns: str) -> Iterator:
+    """A rich Progress on stderr; it shows nothing if `quiet` or stderr is no terminal.
+
+    `columns` are extra column templates, filled from task fields.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                  *map(TextColumn, columns), console=console, transient=True,
+                  disable=quiet or not console.is_terminal) as bar:
+        yield bar

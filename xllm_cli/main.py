@@ -1,0 +1,59 @@
+"""The `xllm` command. Command modules are light: torch and the library are imported when a command runs."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from xllm_cli.commands import asr, doctor, eval, prepare_data, train
+from xllm_cli.console import FAILED, INTERRUPTED, USAGE, note
+
+app = typer.Typer(
+    name="xllm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Images, video and speech as foreign languages that a large language model reads. "
+         "Try: xllm asr audio.wav. Every command takes --debug to show tracebacks.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from xllm import __version__
+
+        print(f"xllm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                                  help="Print the version.")] = False) -> None:
+    pass
+
+
+app.command("asr")(asr.asr)
+app.command("train")(train.train)
+app.add_typer(eval.app, name="eval")
+app.add_typer(prepare_data.app, name="prepare-data")
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point: run, and turn what goes wrong into one line and an exit code."""
+    from xllm.errors import ConfigError, XLLMError
+
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except KeyboardInterrupt:
+        note("interrupted")
+        sys.exit(INTERRUPTED)
+    except XLLMError as error:
+        if debug:
+            raise
+        note(f"error: {error}")
+        sys.exit(USAGE if isinstance(error, ConfigError) else FAILED)
+    except Exception as error:
+        if debug:
+            raise
+        first = (str(error).splitlines() or ["no message"])[0]
+        note(f"error: unexpected {type(error).__name__}: {first} (run again with --debug and report it)")
+        sys.exit(FAILED)
