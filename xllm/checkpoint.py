@@ -25,10 +25,14 @@ MARK = "complete"
 
 
 class Card(Config):
-    """What a checkpoint folder holds: `parts` are the top-level modules whose weights are inside."""
+    """What a checkpoint folder holds: `parts` are the top-level modules whose weights are inside.
+
+    `frozen` are the checkpoint folders that hold the parts this one was trained beside; a bundle needs none.
+    """
 
     name: str
     parts: tuple[str, ...]
+    frozen: tuple[Path, ...] = ()
     model: ModelConfig
 
 
@@ -57,8 +61,11 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def save(folder: Path, name: str, config: ModelConfig, values: dict[str, torch.Tensor],
-         half: bool = False) -> None:
-    """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside."""
+         frozen: Iterable[Path] = (), half: bool = False) -> None:
+    """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside.
+
+    `frozen` are the folders of the parts that are not inside.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).unlink(missing_ok=True)
     if half:
@@ -68,7 +75,8 @@ def save(folder: Path, name: str, config: ModelConfig, values: dict[str, torch.T
         shutil.copytree(config.tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))
     config = config.model_copy(update={"tokenizer": Path("tokenizer") if config.tokenizer else None})
-    write_atomic(folder / "config.yaml", to_yaml(Card(name=name, parts=parts, model=config)))
+    card = Card(name=name, parts=parts, frozen=tuple(Path(f).resolve() for f in frozen), model=config)
+    write_atomic(folder / "config.yaml", to_yaml(card))
     write_atomic(folder / MARK, "")
 
 

@@ -53,12 +53,15 @@ class XLLM(nn.Module):
         """
         folder = checkpoint.find(folder)
         card = checkpoint.read_card(folder)
-        have = set(card.parts) | ({"llm"} if card.model.llm.name else set())
+        folders = {folder: set(card.parts)}
+        folders |= {frozen: set(checkpoint.read_card(checkpoint.find(frozen)).parts) for frozen in card.frozen}
+        have = set().union(*folders.values()) | ({"llm"} if card.model.llm.name else set())
         wanted = have if parts is None else set(parts)
         if missing := wanted - have:
             raise ConfigError(f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}")
         model = cls(card.model, wanted)
-        checkpoint.load_into(model, folder, wanted)
+        for source, inside in folders.items():
+            checkpoint.load_into(model, source, wanted & inside)
         return model.requires_grad_(False).eval().to(device)
 
     @property

@@ -61,18 +61,23 @@ def find_speech(chunks: Iterable[Tensor]) -> tuple[list[Speech], float]:
         samples += len(chunk)
         held = torch.cat([held, chunk])
         whole = len(held) // WINDOW * WINDOW
-        probabilities += [float(detector(window, SAMPLE_RATE)) for window in held[:whole].split(WINDOW)]
+        probabilities += [float(detector(window, SAMPLE_RATE)) for window in held[:whole].unflatten(0, (-1, WINDOW))]
         held = held[whole:]
     if len(held):
         probabilities.append(float(detector(torch.nn.functional.pad(held, (0, WINDOW - len(held))), SAMPLE_RATE)))
+    # Silence after the end, so that speech near it ends where it ends and not with the file.
+    probabilities += [0.0] * (int(PAUSE * SAMPLE_RATE / WINDOW) + 2)
     found = get_speech_timestamps_from_probs(
         probabilities, threshold=THRESHOLD, min_speech_duration_ms=int(1000 * MIN_SPEECH), speech_pad_ms=0,
-        max_speech_duration_s=MAX_SPEECH, min_silence_duration_ms=int(1000 * PAUSE), audio_length_samples=samples)
-    return [Speech(f["start"] / SAMPLE_RATE, f["end"] / SAMPLE_RATE) for f in found], samples / SAMPLE_RATE
+        max_speech_duration_s=MAX_SPEECH, min_silence_duration_ms=int(1000 * PAUSE))
+    spans = [Speech(f["start"] / SAMPLE_RATE, min(f["end"], samples) / SAMPLE_RATE) for f in found]
+    return spans, samples / SAMPLE_RATE
 
 
 def cut(chunks: Iterable[Tensor], speech: list[Speech]) -> Iterator[Piece]:
     """Cut a recording, given as chunks [S], into padded pieces; padding never reaches into a neighbour's half."""
+    if not speech:
+        return
     chunks = iter(chunks)
     held, at = torch.zeros(0), 0  # samples held, and where they start
     edges = [0.0, *((a.end + b.start) / 2 for a, b in zip(speech, speech[1:], strict=False)), float("inf")]

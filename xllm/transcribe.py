@@ -67,7 +67,7 @@ def transcribe(sources: Iterable[Source], model, engine: str = "xllm",
         jobs.append(job)
         try:
             speech, job.duration = find_speech(source.sound())
-            for number, piece in enumerate(cut(source.sound(), speech) if speech else ()):
+            for number, piece in enumerate(cut(source.sound(), speech)):
                 job.waiting += 1
                 pool.append((job, number, piece))
                 if len(pool) >= POOL * batch_size:

@@ -9,6 +9,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,10 @@ def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]
 class Trainer:
     """Trains one stage of a recipe."""
 
-    def __init__(self, recipe: Recipe, config: StageConfig, device: torch.device, report: Report):
+    def __init__(self, recipe: Recipe, config: StageConfig, device: torch.device, report: Report,
+                 bundle: Path | None = None):
         """Build the model and the examples; raises ConfigError, ManifestError, or when nothing can be trained on."""
-        self.recipe, self.config, self.report = recipe, config, report
+        self.recipe, self.config, self.report, self.bundle = recipe, config, report, bundle
         precision = config.precision
         if precision == "auto":
             precision = "bfloat16" if device.type == "cuda" else "float32"
@@ -76,6 +78,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.checkpoints = Checkpoints(config.output)
         self.place = Place(items=len(self.items))
+        self._writer = None
 
     @property
     def main(self) -> bool:
@@ -218,13 +221,14 @@ class Trainer:
         self.report(event, entry)
 
     def _tensorboard(self, event: str, entry: dict[str, Any]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return  # tensorboard comes with the `train` extra; log.jsonl holds the same numbers
-        with SummaryWriter(self.config.output / "tensorboard", filename_suffix=f".{event}") as writer:
-            for key, value in entry.items():
-                writer.add_scalar(f"{event}/{key}", value, self.place.step)
+        if self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return  # tensorboard comes with the `train` extra; log.jsonl holds the same numbers
+            self._writer = SummaryWriter(self.config.output / "tensorboard", purge_step=self.place.step)
+        for key, value in entry.items():
+            self._writer.add_scalar(f"{event}/{key}", value, self.place.step)
 
     def _save(self) -> None:
         self.checkpoints.write(self.place, self.weights(), self.optimizer, self.accelerator.process_index,
@@ -272,9 +276,21 @@ class Trainer:
             self.load_weights(self.checkpoints.average([epoch for _, epoch in self.place.best]))
         self.accelerator.wait_for_everyone()
         if self.main:
-            checkpoint.save(self.config.output, self.recipe.name, self.recipe.model, self.weights())
+            checkpoint.save(self.config.output, self.recipe.name, self.recipe.model, self.weights(),
+                            frozen=self.config.start_from if self.config.stage > 1 else ())
+            if self.bundle is not None:
+                self._save_bundle(self.bundle)
             averaged = self.evaluate()
             self._record("final", {"step": self.place.step, "epochs_averaged": len(self.place.best), **averaged})
+            if self._writer is not None:
+                self._writer.close()
+
+
+    def _save_bundle(self, folder: Path) -> None:
+        """Everything in one folder, float16; an LLM that has a public name is not copied."""
+        model = self.accelerator.unwrap_model(self.model).model
+        parts = [name for name, _ in model.named_children() if name != "llm" or self.recipe.model.llm.name is None]
+        checkpoint.save(folder, self.recipe.name, self.recipe.model, checkpoint.tensors(model, parts), half=True)
 
 
 class _Meter:

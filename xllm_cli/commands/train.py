@@ -19,6 +19,7 @@ def train(
     stage: Annotated[int, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")] = ...,
     modality: Annotated[str | None, typer.Option(help="text, speech, image or video, where a stage has several.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    bundle: Annotated[Path | None, typer.Option(help="Also write all parts into one folder, float16.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Forward and backward on the longest batch, then stop.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe, then stop.")] = False,
@@ -39,7 +40,7 @@ def train(
     where = resolve_device(device)
     with progress_bar(quiet, "{task.fields[line]}") as bar:
         screen = _Screen(bar, config.output, quiet)
-        trainer = Trainer(loaded, config, where, screen.event)
+        trainer = Trainer(loaded, config, where, screen.event, bundle)
         if dry_run:
             result(json.dumps(trainer.dry_run(), ensure_ascii=False, indent=2) + "\n")
             return
