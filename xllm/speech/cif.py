@@ -47,15 +47,16 @@ def _cut(sums: Tensor, levels: Tensor, lengths: Tensor, slots: int) -> _Pieces:
     end = count.cumsum(0)
     of_frame = end - count
     frame = torch.repeat_interleave(count)
-    order = torch.arange(len(frame), device=sums.device) - of_frame[frame]
-    level = levels[:, :-1].flatten()[frame] + order
-    left = torch.where(order == 0, sums[:, :-1].flatten()[frame], level)
-    right = torch.where(order == count[frame] - 1, sums[:, 1:].flatten()[frame], level + 1)
+    first = (levels[:, :-1].flatten() - of_frame)[frame]
+    level = first + torch.arange(len(frame), device=sums.device)
     row = frame // frames
+    edge = frame + row  # in flat sums: every row has one more edge than frames
+    flat = sums.flatten()
+    weight = flat[edge + 1].minimum(level + 1) - flat[edge].maximum(level)
     real = level < lengths[row]
     token = row * slots + level.clamp(max=slots - 1)
     of_token = torch.searchsorted(token, torch.arange(batch * slots, device=sums.device))
-    return _Pieces(frame, token, torch.where(real, right - left, 0.0), real, of_frame, of_token)
+    return _Pieces(frame, token, weight.masked_fill(~real, 0.0), real, of_frame, of_token)
 
 
 class _Integrate(torch.autograd.Function):

@@ -9,12 +9,15 @@ With `syllables`, CIF vectors are first read as tonal syllables and the blocks r
 learned from speech, which character it is can be learned from text alone (docs/decisions.md).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xllm.config import DecoderConfig
 from xllm.speech.conformer import RotarySelfAttention, length_mask
+from xllm.speech.units import syllable_parts
 
 
 class CrossAttention(nn.Module):
@@ -54,19 +57,40 @@ class DecoderBlock(nn.Module):
         return x + self.ffn(x)
 
 
+class SyllableHead(nn.Module):
+    """Logits of tonal syllables [..., S] from [..., D]: of their initial, final and tone, plus their own.
+
+    A thousand syllables share some seventy parts, so that rare ones are learned from all that sound alike.
+    """
+
+    def __init__(self, width: int, syllables: Sequence[str]):
+        super().__init__()
+        parts = [syllable_parts(syllable) for syllable in syllables]
+        names = sorted({part for made_of in parts for part in made_of})
+        made = torch.zeros(len(names), len(syllables))
+        for number, made_of in enumerate(parts):
+            made[[names.index(part) for part in made_of], number] = 1.0
+        self.register_buffer("made", made, persistent=False)
+        self.parts = nn.Linear(width, len(names))
+        self.own = nn.Linear(width, len(syllables))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(x) + F.linear(self.parts(x), self.made.T)
+
+
 class Decoder(nn.Module):
     """CIF vectors [B, L, D_encoder] to character logits [B, L, V]."""
 
     START = 0  # the blank's id doubles as the character before the first one
 
-    def __init__(self, config: DecoderConfig, encoder_width: int, units: int, syllables: int = 0):
+    def __init__(self, config: DecoderConfig, encoder_width: int, units: int, syllables: Sequence[str] = ()):
         super().__init__()
         self.config = config
         width = config.width
         self.read = nn.Linear(encoder_width, width)
         if config.syllables:
-            self.syllable_logits = nn.Linear(encoder_width, syllables)
-            self.syllable_embedding = nn.Embedding(syllables, width)
+            self.syllable_logits = SyllableHead(encoder_width, syllables)
+            self.syllable_embedding = nn.Embedding(len(syllables), width)
         if config.form == "ar":
             self.previous = nn.Embedding(units, width)
             self.join = nn.Linear(2 * width, width)

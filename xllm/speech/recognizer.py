@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from xllm.config import IGNORE, RecognizerConfig
 from xllm.speech.cif import CIF, CIFOutput
 from xllm.speech.conformer import SpeechEncoder
-from xllm.speech.decoder import Decoder
+from xllm.speech.decoder import Decoder, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
 
 READING_NOISE = 0.15  # share of syllables misheard on purpose when training on text alone
@@ -41,8 +41,9 @@ class Recognizer(nn.Module):
         width = config.encoder.width
         self.encoder = SpeechEncoder(config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)
-        self.decoder = Decoder(config.decoder, width, len(units.characters), len(units.syllables))
-        self.ctc = nn.Linear(width, len(units.syllables if config.decoder.syllables else units.characters))
+        self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
+        self.ctc = (SyllableHead(width, units.syllables) if config.decoder.syllables
+                    else nn.Linear(width, len(units.characters)))
 
     def encode(self, features: Tensor, lengths: Tensor, targets: Tensor | None = None) -> tuple[CIFOutput, Tensor, Tensor]:
         """Fbank [B, F, mels] to CIF vectors, encoder output [B, U, D] and its lengths [B].

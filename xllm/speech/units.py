@@ -8,8 +8,17 @@ from pathlib import Path
 from xllm.errors import ConfigError
 from xllm.text import normalize
 
+INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
 BLANK, UNKNOWN = 0, 1  # ids shared by characters and syllables; neither is ever written
 _RESERVED = ("<blank>", "<unk>")
+
+
+def syllable_parts(syllable: str) -> tuple[str, ...]:
+    """What a tonal syllable is made of, in pinyin spelling: `zhang3` -> `zh-`, `-ang`, `3`. Reserved units: nothing."""
+    if syllable in _RESERVED:
+        return ()
+    initial = next((i for i in INITIALS if syllable.startswith(i)), "")
+    return f"{initial}-", f"-{syllable[len(initial):-1]}", syllable[-1]
 
 
 @dataclass(frozen=True)
