@@ -36,9 +36,11 @@ def small_config(small_tokenizer: Path) -> ModelConfig:
         recognizer=RecognizerConfig(
             encoder=SpeechEncoderConfig(channels=4, width=16, ffn=32, heads=2, kernel=5, blocks=2, pool_after=(1, 2)),
             cif=CIFConfig(channels=8),
-            decoder=DecoderConfig(width=16, ffn=32, heads=2, blocks=1, visual_blocks=(), linguistic_blocks=())),
+            decoder=DecoderConfig(width=16, ffn=32, heads=2, blocks=1, visual_blocks=(), linguistic_blocks=()),
+        ),
         speech=SpeechInterfaceConfig(bert=None, width=16, ffn=32, heads=2, layers=1, max_tokens=64),
-        llm=LLMConfig(width=16, ffn=32, heads=2, layers=1, max_tokens=128))
+        llm=LLMConfig(width=16, ffn=32, heads=2, layers=1, max_tokens=128),
+    )
 
 
 @pytest.fixture

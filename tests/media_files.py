@@ -6,8 +6,17 @@ from pathlib import Path
 import av
 import numpy as np
 
-CODECS = {".wav": "pcm_s16le", ".mp3": "libmp3lame", ".m4a": "aac", ".flac": "flac", ".ogg": "libopus",
-          ".opus": "libopus", ".webm": "libopus", ".mp4": "aac", ".mkv": "pcm_s16le"}
+CODECS = {
+    ".wav": "pcm_s16le",
+    ".mp3": "libmp3lame",
+    ".m4a": "aac",
+    ".flac": "flac",
+    ".ogg": "libopus",
+    ".opus": "libopus",
+    ".webm": "libopus",
+    ".mp4": "aac",
+    ".mkv": "pcm_s16le",
+}
 
 
 def tone(seconds: float, rate: int = 16000, pitch: float = 440.0, level: float = 0.5) -> np.ndarray:
@@ -15,7 +24,9 @@ def tone(seconds: float, rate: int = 16000, pitch: float = 440.0, level: float =
     return (level * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
 
 
-def write_audio(path: Path, wave: np.ndarray, rate: int = 16000, layout: str = "mono", codec: str | None = None) -> Path:
+def write_audio(
+    path: Path, wave: np.ndarray, rate: int = 16000, layout: str = "mono", codec: str | None = None
+) -> Path:
     """Encode `wave` [S] (every channel the same) or [channels, S] into the container of the suffix."""
     channels = np.atleast_2d(wave)
     count = {"mono": 1, "stereo": 2, "5.1": 6}[layout]

@@ -20,7 +20,9 @@ def test_shipped_recipes_are_valid_and_survive_a_round_trip(path):
 
 
 def test_unknown_key_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown key 'stages\.recognizer\.weight_decy'; did you mean 'weight_decay'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'stages\.recognizer\.weight_decy'; did you mean 'weight_decay'"
+    ):
         load_recipe(TINY, ["weight_decy=0.1"], stage=1, modality="speech")
     with pytest.raises(ConfigError, match="model.recognizer.encoder.widht'; did you mean 'width'"):
         load_recipe(TINY, ["model.recognizer.encoder.widht=3"])
@@ -33,9 +35,14 @@ def test_overrides_reach_the_chosen_stage_or_any_path():
     assert recipe.stage(1, "speech").lr != 0.5
 
 
-@pytest.mark.parametrize("override, message", [
-    ("lr", "key=value"), ("lr=fast", "lr"), ("model.recognizer.encoder.width.x=1", "is a value"),
-])
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("lr", "key=value"),
+        ("lr=fast", "lr"),
+        ("model.recognizer.encoder.width.x=1", "is a value"),
+    ],
+)
 def test_bad_overrides_are_one_line(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_recipe(TINY, [override], stage=1, modality="speech")

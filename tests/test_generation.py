@@ -44,8 +44,9 @@ def test_batched_with_cache_equals_single_without(llm):
     together = greedy(llm, embeds, mask, limits)
     assert any(len(answer.ids) > 1 for answer in together)
     for row, length in enumerate(lengths):
-        ids, scores = without_cache(llm, embeds[row : row + 1, size - length :], mask[row : row + 1, size - length :],
-                                    limits[row])
+        ids, scores = without_cache(
+            llm, embeds[row : row + 1, size - length :], mask[row : row + 1, size - length :], limits[row]
+        )
         assert together[row].ids == ids
         assert together[row].scores == pytest.approx(scores, abs=1e-4)
 
@@ -55,9 +56,17 @@ def test_a_limit_of_zero_writes_nothing(llm):
     assert answers[0].ids == [] and len(answers[1].ids) <= 2
 
 
-@pytest.mark.parametrize("ids, loop", [
-    ([1] * 8, True), ([1] * 7, False), ([1, 2] * 4, True), ([5, 1, 2, 1, 2, 1, 2], False),
-    ([1, 2, 3, 4] * 4, True), ([3, 3, 1, 2, 3, 3, 1, 2], False), ([], False),
-])
+@pytest.mark.parametrize(
+    "ids, loop",
+    [
+        ([1] * 8, True),
+        ([1] * 7, False),
+        ([1, 2] * 4, True),
+        ([5, 1, 2, 1, 2, 1, 2], False),
+        ([1, 2, 3, 4] * 4, True),
+        ([3, 3, 1, 2, 3, 3, 1, 2], False),
+        ([], False),
+    ],
+)
 def test_repetition_guard(ids, loop):
     assert repeats(ids) is loop

@@ -31,10 +31,15 @@ def test_a_changed_manifest_is_read_again(tmp_path):
     assert len(read_manifest(path)) == 2
 
 
-@pytest.mark.parametrize("line, message", [
-    ("{broken\n", "not valid JSON"), ("[1]\n", "JSON object"), ('{"speech": 3}\n', "'speech' must be a string"),
-    ('{"duration": "long"}\n', "'duration' must be seconds"),
-])
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("{broken\n", "not valid JSON"),
+        ("[1]\n", "JSON object"),
+        ('{"speech": 3}\n', "'speech' must be a string"),
+        ('{"duration": "long"}\n', "'duration' must be seconds"),
+    ],
+)
 def test_a_broken_line_is_named(tmp_path, line, message):
     path = write(tmp_path / "a.jsonl", {"id": "1"}, line)
     with pytest.raises(ManifestError, match=message) as caught:

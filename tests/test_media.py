@@ -74,13 +74,23 @@ def bad_files(folder):
     write_silent_video(folder / "mute.mp4")
     mp3 = write_audio(folder / "whole.mp3", tone(1.0)).read_bytes()
     (folder / "stub.mp3").write_bytes(mp3[:20])
-    return {"text.wav": "not a media file", "empty.wav": "empty", "folder.wav": "folder", "none.wav": "no such file",
-            "list.wav": "not a media file", "zero.wav": "no audio samples", "nan.wav": "not numbers",
-            "mute.mp4": "no audio track", "stub.mp3": "damaged|not a media file|no audio"}
+    return {
+        "text.wav": "not a media file",
+        "empty.wav": "empty",
+        "folder.wav": "folder",
+        "none.wav": "no such file",
+        "list.wav": "not a media file",
+        "zero.wav": "no audio samples",
+        "nan.wav": "not numbers",
+        "mute.mp4": "no audio track",
+        "stub.mp3": "damaged|not a media file|no audio",
+    }
 
 
-@pytest.mark.parametrize("name", ["text.wav", "empty.wav", "folder.wav", "none.wav", "list.wav", "zero.wav", "nan.wav",
-                                  "mute.mp4", "stub.mp3"])
+@pytest.mark.parametrize(
+    "name",
+    ["text.wav", "empty.wav", "folder.wav", "none.wav", "list.wav", "zero.wav", "nan.wav", "mute.mp4", "stub.mp3"],
+)
 def test_bad_files_say_so_in_one_line(tmp_path, name):
     expected = bad_files(tmp_path)[name]
     with pytest.raises(MediaError, match=expected) as caught:

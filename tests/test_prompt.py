@@ -45,12 +45,18 @@ def test_rows_are_padded_on_the_left_and_their_padding_does_not_matter(llm):
 
 def test_loss_on_answer_positions_equals_loss_from_full_logits(llm):
     prompt = Prompt(llm.tokenizer)
-    batch = prompt.build(llm, ["语音", "识别"], {"speech": (torch.randn(2, 3, 16), torch.tensor([3, 1]))}, ["天地", "人"])
+    batch = prompt.build(
+        llm, ["语音", "识别"], {"speech": (torch.randn(2, 3, 16), torch.tensor([3, 1]))}, ["天地", "人"]
+    )
     loss, wrong = llm.answer_loss(*batch)
-    logits = llm.model(inputs_embeds=batch.embeds, attention_mask=batch.mask.long(),
-                       position_ids=(batch.mask.long().cumsum(-1) - 1).clamp(min=0)).logits
-    full = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(),
-                                             ignore_index=IGNORE)
+    logits = llm.model(
+        inputs_embeds=batch.embeds,
+        attention_mask=batch.mask.long(),
+        position_ids=(batch.mask.long().cumsum(-1) - 1).clamp(min=0),
+    ).logits
+    full = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(), ignore_index=IGNORE
+    )
     torch.testing.assert_close(loss, full)
     assert 0 <= wrong <= 1
 

@@ -47,8 +47,9 @@ def test_chunks_do_not_matter(joined, size):
         assert piece.offset + len(piece.wave) / SAMPLE_RATE >= piece.speech.end
 
 
-@pytest.mark.parametrize("wave", [torch.zeros(48000), torch.zeros(10), 1e-4 * torch.randn(32000)],
-                         ids=["silence", "nothing", "hiss"])
+@pytest.mark.parametrize(
+    "wave", [torch.zeros(48000), torch.zeros(10), 1e-4 * torch.randn(32000)], ids=["silence", "nothing", "hiss"]
+)
 def test_no_speech_is_no_piece(wave):
     speech, _ = find_speech([wave])
     assert speech == [] and list(cut([wave], speech)) == []

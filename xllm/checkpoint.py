@@ -1,9 +1,9 @@
 """Checkpoints: a folder that says what it is, holds safetensors only, and is complete or not there.
 
-    config.yaml         name, architecture, and which parts are inside
-    model.safetensors   the parts' weights, or those of the whole system in a bundle
-    tokenizer/          units, syllables and the tiny LLM's tokenizer, when the system brings its own
-    complete            written last
+config.yaml         name, architecture, and which parts are inside
+model.safetensors   the parts' weights, or those of the whole system in a bundle
+tokenizer/          units, syllables and the tiny LLM's tokenizer, when the system brings its own
+complete            written last
 """
 
 import os
@@ -60,8 +60,14 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ConfigError(f"{path}: cannot read the weights ({error}); copy the checkpoint again") from None
 
 
-def save(folder: Path, name: str, config: ModelConfig, values: dict[str, torch.Tensor],
-         frozen: Iterable[Path] = (), half: bool = False) -> None:
+def save(
+    folder: Path,
+    name: str,
+    config: ModelConfig,
+    values: dict[str, torch.Tensor],
+    frozen: Iterable[Path] = (),
+    half: bool = False,
+) -> None:
     """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside.
 
     `frozen` are the folders of the parts that are not inside.
@@ -98,8 +104,7 @@ def read_card(folder: Path) -> Card:
     card = validate(Card, read_yaml(path), str(path))
     if card.model.tokenizer is None:
         return card
-    return card.model_copy(update={"model": card.model.model_copy(
-        update={"tokenizer": folder / card.model.tokenizer})})
+    return card.model_copy(update={"model": card.model.model_copy(update={"tokenizer": folder / card.model.tokenizer})})
 
 
 def load_into(model: nn.Module, folder: Path, parts: Iterable[str] | None = None) -> set[str]:
@@ -124,4 +129,3 @@ def load_into(model: nn.Module, folder: Path, parts: Iterable[str] | None = None
                 raise ConfigError(f"{folder}: {name} is {tuple(value.shape)}, the model has {have}")
             own[name].copy_(value)
     return loaded
-

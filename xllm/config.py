@@ -216,8 +216,7 @@ def apply_overrides(data: dict, overrides: list[str], stage_key: str | None = No
         node[path[-1]] = yaml.safe_load(value)
 
 
-def load_recipe(path: Path, overrides: list[str] = (), stage: int | None = None,
-                modality: str | None = None) -> Recipe:
+def load_recipe(path: Path, overrides: list[str] = (), stage: int | None = None, modality: str | None = None) -> Recipe:
     """Read a recipe, apply overrides (bare keys belong to the chosen stage) and check every key.
 
     Raises ConfigError for a missing file, broken YAML, an unknown key or a value of the wrong type.
@@ -226,8 +225,13 @@ def load_recipe(path: Path, overrides: list[str] = (), stage: int | None = None,
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of name, model and stages")
     stages = data.get("stages") or {}
-    keys = [key for key, value in stages.items() if isinstance(value, dict) and value.get("stage") == stage
-            and modality in (None, value.get("modality", "speech"))]
+    keys = [
+        key
+        for key, value in stages.items()
+        if isinstance(value, dict)
+        and value.get("stage") == stage
+        and modality in (None, value.get("modality", "speech"))
+    ]
     apply_overrides(data, list(overrides), keys[0] if len(keys) == 1 else None)
     return validate(Recipe, data, str(path))
 

@@ -48,8 +48,9 @@ def speech_features(wave: Tensor, mels: int = 80, speed: float = 1.0) -> Tensor:
     return normalize(fbank(wave, mels))
 
 
-def spec_augment(features: Tensor, generator: torch.Generator, frequency: int = 27, time: int = 50,
-                 masks: int = 2) -> Tensor:
+def spec_augment(
+    features: Tensor, generator: torch.Generator, frequency: int = 27, time: int = 50, masks: int = 2
+) -> Tensor:
     """SpecAugment with F=27 x2, T=50 x2 (paper A.3): [F, mels] -> a masked copy; masked cells are the mean, 0.
 
     A time mask covers at most a tenth of the utterance, so that short utterances keep most of their tokens.

@@ -22,7 +22,7 @@ def repeats(ids: list[int]) -> bool:
     """Whether the end of `ids` is one short span, `REPEATS` times over (single tokens: twice as often)."""
     for span in SPANS:
         times = REPEATS * 2 if span == 1 else REPEATS
-        tail = ids[-span * times:]
+        tail = ids[-span * times :]
         if len(tail) == span * times and tail == tail[:span] * times:
             return True
     return False

@@ -64,9 +64,14 @@ def read_manifest(*paths: Path):
     import datasets
     from datasets import Dataset, Features, List, Value
 
-    features = Features({key: Value("string") for key in _TEXT_KEYS} | {
-        "duration": Value("float32"), "image": List(Value("string")),
-        "history": List({"instruction": Value("string"), "response": Value("string")})})
+    features = Features(
+        {key: Value("string") for key in _TEXT_KEYS}
+        | {
+            "duration": Value("float32"),
+            "image": List(Value("string")),
+            "history": List({"instruction": Value("string"), "response": Value("string")}),
+        }
+    )
     stamps = []
     for path in map(Path, paths):
         if not path.is_file():

@@ -51,13 +51,17 @@ def _open(source: Path | str | BinaryIO) -> Iterator[av.container.InputContainer
             raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
         raise MediaError(f"{name}: cannot be read: {error.strerror or error}") from None
     except (av.FFmpegError, ValueError):
-        raise MediaError(f"{name}: not a media file xllm reads, or damaged; convert it to wav, mp3, flac or mp4") from None
+        raise MediaError(
+            f"{name}: not a media file xllm reads, or damaged; convert it to wav, mp3, flac or mp4"
+        ) from None
     with container:
         if not container.streams.audio:
             raise MediaError(f"{name}: has no audio track")
         seconds = (container.duration or 0) / av.time_base
         if seconds > MAX_SECONDS:
-            raise MediaError(f"{name}: {seconds / 3600:.0f} hours long, the limit is {MAX_SECONDS / 3600:.0f}; split it")
+            raise MediaError(
+                f"{name}: {seconds / 3600:.0f} hours long, the limit is {MAX_SECONDS / 3600:.0f}; split it"
+            )
         yield container
 
 

@@ -45,8 +45,9 @@ class XLLM(nn.Module):
             self.speech = SpeechInterface(config.speech, config.recognizer.encoder.width, self.llm.width)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu",
-                        parts: Iterable[str] | None = None) -> "XLLM":
+    def from_pretrained(
+        cls, folder: str | Path, device: str | torch.device = "cpu", parts: Iterable[str] | None = None
+    ) -> "XLLM":
         """Load a checkpoint folder or a system of the package (`tiny`) for use: frozen, in eval mode.
 
         Only `parts` are built if given. Raises ConfigError when the folder is not a usable checkpoint.
@@ -58,7 +59,9 @@ class XLLM(nn.Module):
         have = set().union(*folders.values()) | ({"llm"} if card.model.llm.name else set())
         wanted = have if parts is None else set(parts)
         if missing := wanted - have:
-            raise ConfigError(f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}")
+            raise ConfigError(
+                f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}"
+            )
         model = cls(card.model, wanted)
         for source, inside in folders.items():
             checkpoint.load_into(model, source, wanted & inside)
@@ -73,8 +76,9 @@ class XLLM(nn.Module):
         """Seconds per encoder frame U."""
         return self.recognizer.encoder.rate * FRAME_SHIFT
 
-    def response_loss(self, tokens: Tensor, token_lengths: Tensor, instructions: Sequence[str],
-                      responses: Sequence[str]) -> dict[str, Tensor]:
+    def response_loss(
+        self, tokens: Tensor, token_lengths: Tensor, instructions: Sequence[str], responses: Sequence[str]
+    ) -> dict[str, Tensor]:
         """Stage 2, speech: loss of the answers given CIF vectors [B, L, D_cif] (paper 3.2.2)."""
         batch = self.prompt.build(self.llm, instructions, {"speech": self.speech(tokens, token_lengths)}, responses)
         loss, wrong = self.llm.answer_loss(*batch)
@@ -104,7 +108,9 @@ class XLLM(nn.Module):
         return [vectors[i] for i in range(len(features))]
 
     @torch.inference_mode()
-    def transcribe(self, waves: Sequence[Tensor], engine: str = "xllm", instruction: str | None = None) -> list[Transcript]:
+    def transcribe(
+        self, waves: Sequence[Tensor], engine: str = "xllm", instruction: str | None = None
+    ) -> list[Transcript]:
         """Text and token times of waves [S] (16 kHz, any lengths), as one batch.
 
         `cif` reads the recogniser's own decoder; `xllm` lets the LLM write (paper Table 4's two rows). Raises
@@ -142,10 +148,9 @@ class XLLM(nn.Module):
             text = self.llm.tokenizer.decode(answer.ids[:end], skip_special_tokens=True)
             if text.endswith("\ufffd"):  # half of a character so far
                 continue
-            new = text[len(characters):]
+            new = text[len(characters) :]
             characters += new
             scores += [exp(score)] * len(new)
         while characters and characters[-1].isspace():
             characters.pop(), scores.pop()
         return characters, scores
-

@@ -67,8 +67,13 @@ class Prompt:
         text = "".join(piece + slot for piece, slot in zip(pieces, [*slots, ""], strict=True))
         return [*self.start, *self._tokens(text)], self.answer(answer)
 
-    def build(self, llm: CausalLM, instructions: Sequence[str], media: Mapping[str, tuple[Tensor, Tensor]],
-              answers: Sequence[str] | None = None) -> PromptBatch:
+    def build(
+        self,
+        llm: CausalLM,
+        instructions: Sequence[str],
+        media: Mapping[str, tuple[Tensor, Tensor]],
+        answers: Sequence[str] | None = None,
+    ) -> PromptBatch:
         """Splice media into prompts: `media[name]` is (embeddings [B, L, D_llm], lengths [B]).
 
         Raises ValueError when the batch sizes of instructions, answers and media differ.
@@ -93,7 +98,7 @@ class Prompt:
         ids = torch.full((len(rows), size), IGNORE, device=embeds.device)
         mask = torch.zeros(len(rows), size, dtype=torch.bool, device=embeds.device)
         for i, row in enumerate(rows):
-            embeds[i, size - len(row):] = row
-            ids[i, size - len(row):] = torch.tensor(targets[i], device=embeds.device)
-            mask[i, size - len(row):] = True
+            embeds[i, size - len(row) :] = row
+            ids[i, size - len(row) :] = torch.tensor(targets[i], device=embeds.device)
+            mask[i, size - len(row) :] = True
         return PromptBatch(embeds, mask, ids)

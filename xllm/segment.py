@@ -68,8 +68,13 @@ def find_speech(chunks: Iterable[Tensor]) -> tuple[list[Speech], float]:
     # Silence after the end, so that speech near it ends where it ends and not with the file.
     probabilities += [0.0] * (int(PAUSE * SAMPLE_RATE / WINDOW) + 2)
     found = get_speech_timestamps_from_probs(
-        probabilities, threshold=THRESHOLD, min_speech_duration_ms=int(1000 * MIN_SPEECH), speech_pad_ms=0,
-        max_speech_duration_s=MAX_SPEECH, min_silence_duration_ms=int(1000 * PAUSE))
+        probabilities,
+        threshold=THRESHOLD,
+        min_speech_duration_ms=int(1000 * MIN_SPEECH),
+        speech_pad_ms=0,
+        max_speech_duration_s=MAX_SPEECH,
+        min_silence_duration_ms=int(1000 * PAUSE),
+    )
     spans = [Speech(f["start"] / SAMPLE_RATE, min(f["end"], samples) / SAMPLE_RATE) for f in found]
     return spans, samples / SAMPLE_RATE
 
@@ -88,6 +93,6 @@ def cut(chunks: Iterable[Tensor], speech: list[Speech]) -> Iterator[Piece]:
             chunk = next(chunks, None)
             if chunk is None:
                 break
-            held, at = torch.cat([held[max(0, start - at):], chunk]), max(at, min(start, at + len(held)))
-        wave = held[max(0, start - at): stop - at]
+            held, at = torch.cat([held[max(0, start - at) :], chunk]), max(at, min(start, at + len(held)))
+        wave = held[max(0, start - at) : stop - at]
         yield Piece(start / SAMPLE_RATE, wave.clone(), span)

@@ -47,8 +47,9 @@ class _Job:
         return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered)
 
 
-def transcribe(sources: Iterable[Source], model, engine: str = "xllm",
-               batch_size: int = 8) -> Iterator[tuple[Source, Recording | XLLMError]]:
+def transcribe(
+    sources: Iterable[Source], model, engine: str = "xllm", batch_size: int = 8
+) -> Iterator[tuple[Source, Recording | XLLMError]]:
     """Yield (source, its Recording or the error that prevented it) in the order of the sources.
 
     `model` is an XLLM. Batches mix pieces of several inputs; an input that fails does not disturb the others.
@@ -86,7 +87,8 @@ def _work(pool: list[tuple[_Job, int, Piece]], model, engine: str, batch_size: i
     for start in range(0, len(pool), batch_size):
         batch = pool[start : start + batch_size]
         for (job, number, piece), transcript in zip(
-                batch, model.transcribe([piece.wave for _, _, piece in batch], engine=engine), strict=True):
+            batch, model.transcribe([piece.wave for _, _, piece in batch], engine=engine), strict=True
+        ):
             job.segments[number] = place(transcript, piece)
             job.waiting -= 1
     pool.clear()
@@ -94,16 +96,19 @@ def _work(pool: list[tuple[_Job, int, Piece]], model, engine: str, batch_size: i
 
 def place(transcript: Transcript, piece: Piece) -> Segment:
     """Move a piece's transcript to its time in the recording; tokens stay within the speech that was found."""
+
     def clamp(seconds: float) -> float:
         return round(min(max(piece.offset + seconds, piece.speech.start), piece.speech.end), 3)
 
     tokens = [Token(t.text, clamp(t.start), clamp(t.end), round(t.score, 4)) for t in transcript.tokens]
-    return Segment(round(piece.speech.start, 3), round(piece.speech.end, 3), transcript.text,
-                   round(transcript.score, 4), tokens)
+    return Segment(
+        round(piece.speech.start, 3), round(piece.speech.end, 3), transcript.text, round(transcript.score, 4), tokens
+    )
 
 
-def devices_run(sources: Sequence[Source], model: str, devices: Sequence[str], engine: str,
-                batch_size: int) -> Iterator[tuple[Source, Recording | XLLMError]]:
+def devices_run(
+    sources: Sequence[Source], model: str, devices: Sequence[str], engine: str, batch_size: int
+) -> Iterator[tuple[Source, Recording | XLLMError]]:
     """`transcribe` over several devices, one process each; every n-th source to the n-th device, order kept.
 
     Raises XLLMError when a process dies or its model cannot be loaded.
@@ -112,9 +117,12 @@ def devices_run(sources: Sequence[Source], model: str, devices: Sequence[str], e
 
     context = multiprocessing.get_context("spawn")
     queues = [context.Queue() for _ in devices]
-    workers = [context.Process(target=_worker, daemon=True,
-                               args=(sources[i :: len(devices)], model, device, engine, batch_size, queues[i]))
-               for i, device in enumerate(devices)]
+    workers = [
+        context.Process(
+            target=_worker, daemon=True, args=(sources[i :: len(devices)], model, device, engine, batch_size, queues[i])
+        )
+        for i, device in enumerate(devices)
+    ]
     for worker in workers:
         worker.start()
     try:

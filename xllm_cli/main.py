@@ -9,9 +9,13 @@ from xllm_cli.commands import asr, doctor, eval, prepare_data, train
 from xllm_cli.console import FAILED, INTERRUPTED, USAGE, note
 
 app = typer.Typer(
-    name="xllm", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="xllm",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Images, video and speech as foreign languages that a large language model reads. "
-         "Try: xllm asr audio.wav. Every command takes --debug to show tracebacks.")
+    "Try: xllm asr audio.wav. Every command takes --debug to show tracebacks.",
+)
 
 
 def _version(wanted: bool) -> None:
@@ -23,8 +27,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
-                                                  help="Print the version.")] = False) -> None:
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 

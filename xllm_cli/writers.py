@@ -13,9 +13,15 @@ CUE_CHARACTERS, CUE_SECONDS = 20, 7.0  # what fits one subtitle of Chinese text,
 
 def as_dict(recording: Recording) -> dict:
     """Everything known about a recording, plain."""
-    return {"id": recording.id, "path": recording.path, "text": recording.text, "score": round(recording.score, 4),
-            "duration": recording.duration, "engine": recording.engine,
-            "segments": [asdict(segment) for segment in recording.segments]}
+    return {
+        "id": recording.id,
+        "path": recording.path,
+        "text": recording.text,
+        "score": round(recording.score, 4),
+        "duration": recording.duration,
+        "engine": recording.engine,
+        "segments": [asdict(segment) for segment in recording.segments],
+    }
 
 
 def write(recording: Recording, form: str) -> str:

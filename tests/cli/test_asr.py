@@ -49,8 +49,10 @@ def test_one_input_prints_text_and_several_print_paths(xllm, small_model, sound)
 
 
 def test_batch_size_does_not_change_results(xllm, small_model, sound):
-    results = [xllm("asr", sound, "--model", small_model, "-f", "jsonl", "--batch-size", n, "--engine", "cif")[1]
-               for n in (1, 5)]
+    results = [
+        xllm("asr", sound, "--model", small_model, "-f", "jsonl", "--batch-size", n, "--engine", "cif")[1]
+        for n in (1, 5)
+    ]
     texts = [[json.loads(line)["text"] for line in result.splitlines()] for result in results]
     assert texts[0] == texts[1]
 
@@ -73,8 +75,12 @@ def test_output_folder_mirrors_inputs_and_resumes(xllm, small_model, sound, tmp_
 
 
 def test_manifest_glob_and_stdin(xllm, small_model, sound, tmp_path, monkeypatch):
-    lines = [json.dumps({"id": "one", "speech": "a/x.opus"}), "{broken", json.dumps({"id": "none"}),
-             json.dumps({"id": "two", "speech": "quiet.wav"})]
+    lines = [
+        json.dumps({"id": "one", "speech": "a/x.opus"}),
+        "{broken",
+        json.dumps({"id": "none"}),
+        json.dumps({"id": "two", "speech": "quiet.wav"}),
+    ]
     (sound / "m.jsonl").write_text("\n".join(lines))
     code, out, err = xllm("asr", sound / "m.jsonl", "--model", small_model, "-f", "jsonl")
     assert code == 1
@@ -99,7 +105,8 @@ def test_splitting_over_processes_keeps_order_and_results(small_model, sound):
     assert [type(o) for o in split] == [type(o) for o in one]
     assert isinstance(split[2], MediaError)
     assert [o.text for o in split if not isinstance(o, MediaError)] == [
-        o.text for o in one if not isinstance(o, MediaError)]
+        o.text for o in one if not isinstance(o, MediaError)
+    ]
 
 
 def broken_inputs(folder):
@@ -115,14 +122,23 @@ def broken_inputs(folder):
     write_silent_video(folder / "mute.mp4")
 
 
-@pytest.mark.parametrize("name, message", [
-    ("none.wav", "no such file"), ("empty", "no audio or video files"), ("text.wav", "not a media file"),
-    ("zero.wav", "no audio samples"), ("nan.wav", "not numbers"), ("mute.mp4", "no audio track"),
-    ("no*match.wav", "nothing matches"),
-])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("none.wav", "no such file"),
+        ("empty", "no audio or video files"),
+        ("text.wav", "not a media file"),
+        ("zero.wav", "no audio samples"),
+        ("nan.wav", "not numbers"),
+        ("mute.mp4", "no audio track"),
+        ("no*match.wav", "nothing matches"),
+    ],
+)
 def test_a_bad_input_is_one_line_and_the_others_complete(xllm, small_model, tmp_path, name, message):
     broken_inputs(tmp_path)
-    code, out, err = xllm("asr", tmp_path / "quiet.wav", tmp_path / name, tmp_path / "quiet.wav", "--model", small_model)
+    code, out, err = xllm(
+        "asr", tmp_path / "quiet.wav", tmp_path / name, tmp_path / "quiet.wav", "--model", small_model
+    )
     lines = err.splitlines()
     assert code == 1 and "Traceback" not in err
     assert out == f"{tmp_path / 'quiet.wav'}\t\n" * 2
@@ -137,16 +153,19 @@ def test_odd_but_usable_inputs_succeed(xllm, small_model, tmp_path, name):
     assert code == 0 and out.endswith("\n")
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--device", "tpu"], "unknown device 'tpu'"),
-    (["--device", "cuda:1"], "no CUDA GPU"),
-    (["--gpus", "0,1"], "no CUDA GPU"),
-    (["--gpus", "a"], "give numbers"),
-    (["--model", "nowhere"], "neither a folder nor a model"),
-    (["--resume"], "--resume needs -o"),
-    (["--engine", "whisper"], "whisper"),
-    (["--batch-size", "0"], "batch-size"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--device", "cuda:1"], "no CUDA GPU"),
+        (["--gpus", "0,1"], "no CUDA GPU"),
+        (["--gpus", "a"], "give numbers"),
+        (["--model", "nowhere"], "neither a folder nor a model"),
+        (["--resume"], "--resume needs -o"),
+        (["--engine", "whisper"], "whisper"),
+        (["--batch-size", "0"], "batch-size"),
+    ],
+)
 def test_wrong_usage_is_exit_code_two(xllm, small_model, tmp_path, monkeypatch, arguments, message):
     import torch
 
@@ -176,10 +195,23 @@ def test_debug_shows_the_traceback(xllm, small_model):
 
 
 def test_a_closed_pipe_is_quiet(small_model, sound):
-    command = [sys.executable, "-c", "from xllm_cli.main import main; main()", "asr", *[str(sound / "quiet.wav")] * 40,
-               "--model", str(small_model), "--quiet"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    command = [
+        sys.executable,
+        "-c",
+        "from xllm_cli.main import main; main()",
+        "asr",
+        *[str(sound / "quiet.wav")] * 40,
+        "--model",
+        str(small_model),
+        "--quiet",
+    ]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     process.stdout.readline()
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()

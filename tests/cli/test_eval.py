@@ -22,8 +22,9 @@ def test_both_engines_side_by_side_with_samples_and_baseline(xllm, small_model, 
         rows = [json.loads(line) for line in (tmp_path / "one" / f"asr-{engine}.jsonl").read_text().splitlines()]
         assert [row["id"] for row in rows] == [path.stem for path in EXAMPLES[:2]]
         assert rows[0]["reference"] == "天地人" and {"hypothesis", "substitutions", "cer"} <= set(rows[0])
-    code, out, _ = xllm("eval", "asr", path, "--model", small_model, "--engine", "cif", "--baseline", tmp_path / "one",
-                        "--json")
+    code, out, _ = xllm(
+        "eval", "asr", path, "--model", small_model, "--engine", "cif", "--baseline", tmp_path / "one", "--json"
+    )
     assert json.loads(out)["engines"]["cif"]["minus baseline"] == [0.0, 0.0, 0.0]
 
 
@@ -39,5 +40,7 @@ def test_failures_are_listed_and_not_counted_as_errors(xllm, small_model, tmp_pa
 def test_missing_manifest_and_foreign_baseline(xllm, small_model, tmp_path):
     code, _, err = xllm("eval", "asr", tmp_path / "none.jsonl", "--model", small_model)
     assert code == 1 and "no such manifest" in err
-    code, _, err = xllm("eval", "asr", manifest(tmp_path), "--model", small_model, "--engine", "cif", "--baseline", tmp_path)
+    code, _, err = xllm(
+        "eval", "asr", manifest(tmp_path), "--model", small_model, "--engine", "cif", "--baseline", tmp_path
+    )
     assert code == 2 and "--baseline" in err

@@ -11,12 +11,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_help_imports_nothing_heavy():
-    code = ("import sys; sys.argv = ['xllm', '--help']\n"
-            "from xllm_cli.main import main\n"
-            "try: main()\n"
-            "except SystemExit as stop: assert not stop.code\n"
-            "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'av', 'pydantic', 'jiwer'} & set(sys.modules)\n"
-            "assert not heavy, heavy")
+    code = (
+        "import sys; sys.argv = ['xllm', '--help']\n"
+        "from xllm_cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'av', 'pydantic', 'jiwer'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for command in ("asr", "train", "eval", "prepare-data", "doctor"):

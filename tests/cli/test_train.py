@@ -8,12 +8,25 @@ from xllm.config import load_recipe
 
 
 def write_world(folder, tokenizer):
-    texts = [{"id": f"t{i}", "response": "天地人你我他"[i % 4:], "reading": None} for i in range(8)]
+    texts = [{"id": f"t{i}", "response": "天地人你我他"[i % 4 :], "reading": None} for i in range(8)]
     (folder / "text.jsonl").write_text("".join(json.dumps(t) + "\n" for t in texts))
-    recipe = {"name": "small", "model": {"tokenizer": str(tokenizer),
-                                         "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 64}},
-              "stages": {"llm": {"stage": 0, "modality": "text", "train": [f"{folder}/text.jsonl"],
-                                 "output": f"{folder}/run", "batch_cost": 80, "log_every": 1}}}
+    recipe = {
+        "name": "small",
+        "model": {
+            "tokenizer": str(tokenizer),
+            "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 64},
+        },
+        "stages": {
+            "llm": {
+                "stage": 0,
+                "modality": "text",
+                "train": [f"{folder}/text.jsonl"],
+                "output": f"{folder}/run",
+                "batch_cost": 80,
+                "log_every": 1,
+            }
+        },
+    }
     (folder / "r.yaml").write_text(yaml.safe_dump(recipe))
     return folder / "r.yaml"
 
@@ -25,7 +38,11 @@ def test_train_saves_a_checkpoint_and_refuses_to_overwrite(xllm, tmp_path, small
     assert load_recipe(tmp_path / "run" / "recipe.yaml").stage(0, None).lr == 0.01
     code, _, err = xllm("train", recipe, "--stage", 0, "--device", "cpu")
     assert code == 2 and "--resume" in err
-    assert xllm("train", recipe, "--stage", 0, "--device", "cpu", "--resume", "--quiet") == (0, "", f"saved {tmp_path}/run\n")
+    assert xllm("train", recipe, "--stage", 0, "--device", "cpu", "--resume", "--quiet") == (
+        0,
+        "",
+        f"saved {tmp_path}/run\n",
+    )
 
 
 def test_dry_run_and_print_config(xllm, tmp_path, small_tokenizer):
@@ -39,7 +56,8 @@ def test_dry_run_and_print_config(xllm, tmp_path, small_tokenizer):
 def test_usage_errors(xllm, tmp_path, small_tokenizer):
     recipe = write_world(tmp_path, small_tokenizer)
     for arguments, message in (
-        (["epoch=7"], "did you mean 'epochs'"), (["--device", "tpu"], "unknown device"),
+        (["epoch=7"], "did you mean 'epochs'"),
+        (["--device", "tpu"], "unknown device"),
         (["train=[none.jsonl]"], "no such manifest"),
     ):
         code, _, err = xllm("train", recipe, *arguments, "--stage", 0)

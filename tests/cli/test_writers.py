@@ -8,10 +8,16 @@ from xllm.transcript import Recording, Segment, Token
 from xllm_cli.writers import FORMATS, split_cues, write
 
 TOKENS = [Token("你", 0.5, 0.75, 0.9), Token("好", 0.75, 1.0, 0.4)]
-RECORDING = Recording("r", "a/x.wav", 3661.5, "cif", [
-    Segment(0.5, 1.0, "你好", 0.6, TOKENS),
-    Segment(3661.0, 3661.25, "嗯", 0.5, [Token("嗯", 3661.0, 3661.25, 0.5)]),
-])
+RECORDING = Recording(
+    "r",
+    "a/x.wav",
+    3661.5,
+    "cif",
+    [
+        Segment(0.5, 1.0, "你好", 0.6, TOKENS),
+        Segment(3661.0, 3661.25, "嗯", 0.5, [Token("嗯", 3661.0, 3661.25, 0.5)]),
+    ],
+)
 
 GOLDEN = {
     "txt": "你好嗯\n",

@@ -69,11 +69,16 @@ def wheels(tmp_path):
     folder = tmp_path / "wheels"
     folder.mkdir()
     with zipfile.ZipFile(folder / "chatterbot_corpus-1.2.3-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("chatterbot_corpus/data/chinese/a.yml", "conversations:\n- - 你好\n  - 他们在学习中文吗\n  - OK啊\n")
+        wheel.writestr(
+            "chatterbot_corpus/data/chinese/a.yml", "conversations:\n- - 你好\n  - 他们在学习中文吗\n  - OK啊\n"
+        )
         wheel.writestr("chatterbot_corpus/data/english/a.yml", "conversations:\n- - hello\n")
     with zipfile.ZipFile(folder / "jionlp-1.0-py3-none-any.whl", "w") as wheel:
-        for name, text in (("chinese_idiom.txt", "一心一意\t90\n一丁不识\t1\n"), ("xiehouyu.txt", "外甥打灯笼\t照旧\n"),
-                           ("word_distribution.json", '["天气", 90]\n["x1", 80]\n["地铁", 9]\n')):
+        for name, text in (
+            ("chinese_idiom.txt", "一心一意\t90\n一丁不识\t1\n"),
+            ("xiehouyu.txt", "外甥打灯笼\t照旧\n"),
+            ("word_distribution.json", '["天气", 90]\n["x1", 80]\n["地铁", 9]\n'),
+        ):
             inner = io.BytesIO()
             with zipfile.ZipFile(inner, "w") as archive:
                 archive.writestr(name, text)
@@ -86,12 +91,17 @@ def test_text_of_all_sources_without_held_out_sentences(wheels, tmp_path, monkey
     monkeypatch.setattr(tiny_text, "DRAWN_WORDS", 6)
     counts = tiny_text.prepare(wheels, tmp_path / "out", ["今天天气很好。", "今天天气很好。"], ["他们在学习中文。"])
     assert counts["held out"] == 1 and counts["hsk"] == counts["chat"] == counts["idiom"] == counts["saying"] == 1
-    rows = [json.loads(line) for name in ("text", "text-dev", "words")
-            for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for name in ("text", "text-dev", "words")
+        for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
+    ]
     texts = {row["response"] for row in rows}
     assert {"今天天气很好。", "你好", "一心一意", "外甥打灯笼，照旧"} <= texts
     assert not any("学习中文" in text or "一丁不识" in text or "x1" in text for text in texts)
-    assert all(len(row["reading"].split()) == len(row["response"].translate({ord(c): None for c in "。，"})) for row in rows)
+    assert all(
+        len(row["reading"].split()) == len(row["response"].translate({ord(c): None for c in "。，"})) for row in rows
+    )
 
 
 def test_tokenizer_keeps_every_character_and_syllable_apart(wheels, tmp_path):
@@ -102,7 +112,19 @@ def test_tokenizer_keeps_every_character_and_syllable_apart(wheels, tmp_path):
     text = "<Speech>[ni3][hao3]</Speech>Question: 你 \n Answer:好"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids) == [
-        "<Speech>", "[ni3]", "[hao3]", "</Speech>", "Question:", " ", "你", " ", "\n", " ", "Answer:", "好"]
+        "<Speech>",
+        "[ni3]",
+        "[hao3]",
+        "</Speech>",
+        "Question:",
+        " ",
+        "你",
+        " ",
+        "\n",
+        " ",
+        "Answer:",
+        "好",
+    ]
     assert tokenizer.decode(ids) == text
 
 

@@ -5,17 +5,20 @@ import pytest
 from xllm.evaluation.recognition import aligned, difference, score, summarize, worst
 
 
-@pytest.mark.parametrize("reference, hypothesis, sdi", [
-    ("你好，世界！", "你好世界", (0, 0, 0)),
-    ("ＡＢＣ １２", "abc12", (0, 0, 0)),
-    ("你好", "我好", (1, 0, 0)),
-    ("你好吗", "你吗", (0, 1, 0)),
-    ("你好", "你们好", (0, 0, 1)),
-    ("三", "3", (1, 0, 0)),
-    ("", "嗯", (0, 0, 1)),
-    ("。", "", (0, 0, 0)),
-    ("你好", "", (0, 2, 0)),
-])
+@pytest.mark.parametrize(
+    "reference, hypothesis, sdi",
+    [
+        ("你好，世界！", "你好世界", (0, 0, 0)),
+        ("ＡＢＣ １２", "abc12", (0, 0, 0)),
+        ("你好", "我好", (1, 0, 0)),
+        ("你好吗", "你吗", (0, 1, 0)),
+        ("你好", "你们好", (0, 0, 1)),
+        ("三", "3", (1, 0, 0)),
+        ("", "嗯", (0, 0, 1)),
+        ("。", "", (0, 0, 0)),
+        ("你好", "", (0, 2, 0)),
+    ],
+)
 def test_errors_by_hand(reference, hypothesis, sdi):
     s = score("x", "x.wav", reference, hypothesis)
     assert (s.substitutions, s.deletions, s.insertions) == sdi

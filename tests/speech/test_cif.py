@@ -177,12 +177,15 @@ def test_predictor_ignores_padding_and_batch_equals_single():
         torch.testing.assert_close(together.quantity[row], alone.quantity[0])
 
 
-@pytest.mark.parametrize("bad, message", [
-    (lambda h, a: integrate_and_fire(h, a[:, 1:]), "do not match the frames"),
-    (lambda h, a: integrate_and_fire(h, a, targets=torch.tensor([1])), "do not match a batch"),
-    (lambda h, a: integrate_and_fire(h, -a), "not negative"),
-    (lambda h, a: integrate_and_fire(h, a * torch.nan), "finite"),
-])
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (lambda h, a: integrate_and_fire(h, a[:, 1:]), "do not match the frames"),
+        (lambda h, a: integrate_and_fire(h, a, targets=torch.tensor([1])), "do not match a batch"),
+        (lambda h, a: integrate_and_fire(h, -a), "not negative"),
+        (lambda h, a: integrate_and_fire(h, a * torch.nan), "finite"),
+    ],
+)
 def test_what_cannot_be_integrated_raises(bad, message):
     with pytest.raises(ValueError, match=message):
         bad(*random_rows(rows=2))

@@ -37,8 +37,9 @@ def test_more_tokens_than_positions_raise(interface):
 def test_pretrained_bert_of_a_folder_without_its_words(tmp_path):
     from transformers import BertConfig, BertModel
 
-    BertModel(BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                         intermediate_size=32)).save_pretrained(tmp_path)
+    BertModel(
+        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    ).save_pretrained(tmp_path)
     interface = SpeechInterface(CONFIG.model_copy(update={"bert": str(tmp_path)}), 10, 24)
     kept = BertModel.from_pretrained(tmp_path).encoder.layer[0].intermediate.dense.weight
     assert torch.equal(interface.bert.encoder.layer[0].intermediate.dense.weight, kept)

@@ -17,9 +17,20 @@ def make(form="nar", syllables=False, **decoder):
     config = RecognizerConfig(
         encoder=SpeechEncoderConfig(channels=4, width=16, ffn=32, heads=2, kernel=5, blocks=2, pool_after=(1, 2)),
         cif=CIFConfig(channels=16),
-        decoder=DecoderConfig(form=form, width=16, ffn=32, heads=2, blocks=2, syllables=syllables,
-                              visual_blocks=(1,), visual_width=6, linguistic_blocks=(2,), linguistic_width=5,
-                              **decoder))
+        decoder=DecoderConfig(
+            form=form,
+            width=16,
+            ffn=32,
+            heads=2,
+            blocks=2,
+            syllables=syllables,
+            visual_blocks=(1,),
+            visual_width=6,
+            linguistic_blocks=(2,),
+            linguistic_width=5,
+            **decoder,
+        ),
+    )
     return Recognizer(config, UNITS).eval()
 
 
@@ -31,8 +42,13 @@ def recognizer(request):
 
 def batch(syllables=True):
     characters = torch.tensor([[2, 3, 4], [5, 6, IGNORE]])
-    return {"characters": characters, "token_lengths": torch.tensor([3, 2]), "features": torch.randn(2, 80, 80),
-            "feature_lengths": torch.tensor([80, 50]), "syllables": characters if syllables else None}
+    return {
+        "characters": characters,
+        "token_lengths": torch.tensor([3, 2]),
+        "features": torch.randn(2, 80, 80),
+        "feature_lengths": torch.tensor([80, 50]),
+        "syllables": characters if syllables else None,
+    }
 
 
 def test_losses_reach_every_part(recognizer):

@@ -12,7 +12,6 @@ import yaml
 SPOKEN = {"天": "tian1", "地": "di4", "人": "ren2", "你": "ni3", "我": "wo3", "他": "ta1"}
 
 
-
 def write_tones(path: Path, pitches: list[int]) -> float:
     """A wav of one tone per pitch, 0.2 s each; returns its seconds."""
     samples = [int(8000 * math.sin(2 * math.pi * (200 + 150 * p) * i / 16000)) for p in pitches for i in range(3200)]
@@ -31,35 +30,81 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
         seconds = write_tones(tmp_path / f"{i}.wav", pitches)
         response = "".join(list(SPOKEN)[p] for p in pitches)
         reading = " ".join(SPOKEN[c] for c in response)
-        rows.append({"id": f"s{i}", "speech": f"{i}.wav", "duration": seconds, "response": response + "。",
-                     "reading": reading})
+        rows.append(
+            {"id": f"s{i}", "speech": f"{i}.wav", "duration": seconds, "response": response + "。", "reading": reading}
+        )
         texts.append({"id": f"t{i}", "response": response, "reading": reading})
     for name, values in (("train", rows[:10]), ("dev", rows[10:]), ("text", texts)):
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in values)
         (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     at = str(tmp_path)
-    common = {"epochs": 2, "log_every": 1, "save_every": 2, "average": 2, "lr": 1e-3,
-              "schedule": {"kind": "cosine", "warmup": 2, "decay": 20}}
+    common = {
+        "epochs": 2,
+        "log_every": 1,
+        "save_every": 2,
+        "average": 2,
+        "lr": 1e-3,
+        "schedule": {"kind": "cosine", "warmup": 2, "decay": 20},
+    }
     recipe = {
-        "name": "small", "seed": 3,
+        "name": "small",
+        "seed": 3,
         "model": {
             "tokenizer": str(small_tokenizer),
             "recognizer": {
-                "encoder": {"channels": 4, "width": 16, "ffn": 32, "heads": 2, "kernel": 5, "blocks": 2,
-                            "pool_after": [1, 2]},
+                "encoder": {
+                    "channels": 4,
+                    "width": 16,
+                    "ffn": 32,
+                    "heads": 2,
+                    "kernel": 5,
+                    "blocks": 2,
+                    "pool_after": [1, 2],
+                },
                 "cif": {"channels": 16},
-                "decoder": {"width": 16, "ffn": 32, "heads": 2, "blocks": 1, "visual_blocks": [],
-                            "linguistic_blocks": [], "syllables": True}},
+                "decoder": {
+                    "width": 16,
+                    "ffn": 32,
+                    "heads": 2,
+                    "blocks": 1,
+                    "visual_blocks": [],
+                    "linguistic_blocks": [],
+                    "syllables": True,
+                },
+            },
             "speech": {"bert": None, "width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 64},
-            "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 128}},
+            "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 128},
+        },
         "stages": {
-            "llm": {"stage": 0, "modality": "text", "train": [f"{at}/text.jsonl"], "output": f"{at}/run0",
-                    "batch_cost": 100, **common},
-            "recognizer": {"stage": 1, "modality": "speech", "train": [f"{at}/train.jsonl", f"{at}/text.jsonl"],
-                           "dev": [f"{at}/dev.jsonl"], "output": f"{at}/run1", "batch_cost": 250, **common},
-            "interface": {"stage": 2, "modality": "speech", "train": [f"{at}/train.jsonl"],
-                          "dev": [f"{at}/dev.jsonl"], "start_from": [f"{at}/run0", f"{at}/run1"],
-                          "output": f"{at}/run2", "views": 2, "batch_cost": 60, **common}},
+            "llm": {
+                "stage": 0,
+                "modality": "text",
+                "train": [f"{at}/text.jsonl"],
+                "output": f"{at}/run0",
+                "batch_cost": 100,
+                **common,
+            },
+            "recognizer": {
+                "stage": 1,
+                "modality": "speech",
+                "train": [f"{at}/train.jsonl", f"{at}/text.jsonl"],
+                "dev": [f"{at}/dev.jsonl"],
+                "output": f"{at}/run1",
+                "batch_cost": 250,
+                **common,
+            },
+            "interface": {
+                "stage": 2,
+                "modality": "speech",
+                "train": [f"{at}/train.jsonl"],
+                "dev": [f"{at}/dev.jsonl"],
+                "start_from": [f"{at}/run0", f"{at}/run1"],
+                "output": f"{at}/run2",
+                "views": 2,
+                "batch_cost": 60,
+                **common,
+            },
+        },
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return tmp_path

@@ -67,7 +67,10 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(world):
         overrides = [f"output={world}/{output}", "epochs=3"]
         return subprocess.Popen(
             [sys.executable, "-c", RUN, str(world / "recipe.yaml"), str(pause), resume, *overrides],
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
 
     whole = start("whole", 0, "new")
     steps = [int(line) for line in whole.stdout]

@@ -66,14 +66,16 @@ def second_voice_jobs(rows: list[dict]) -> list[dict]:
         voices = draw.sample(VOICES, draw.randint(1, 3))
         weights = [draw.random() + 0.1 for _ in voices]
         blend = {voice: round(weight / sum(weights), 3) for voice, weight in zip(voices, weights, strict=True)}
-        jobs.append({"id": row["id"] + "-v2", "text": row["text"], "voice": blend,
-                     "speed": round(draw.uniform(0.85, 1.2), 3)})
+        jobs.append(
+            {"id": row["id"] + "-v2", "text": row["text"], "voice": blend, "speed": round(draw.uniform(0.85, 1.2), 3)}
+        )
     random.Random(0).shuffle(jobs)
     return jobs
 
 
-def prepare(source: Path, target: Path, second_voice: Path | None = None,
-            progress: Progress | None = None) -> dict[str, int]:
+def prepare(
+    source: Path, target: Path, second_voice: Path | None = None, progress: Progress | None = None
+) -> dict[str, int]:
     """Write audio, one manifest per split and `second-voice-jobs.jsonl` into `target`; returns counts by name.
 
     Audio of `second_voice` (`<job id>.wav`) that can be read joins the training manifest by reference. Raises
@@ -86,14 +88,20 @@ def prepare(source: Path, target: Path, second_voice: Path | None = None,
         if progress:
             progress("splits", number, len(SPLITS))
         extract(source / f"{split}.tar", target / "audio" / split)
-        samples = [_sample(row["id"], f"audio/{split}/{row['id']}.opus", row["duration"], row["text"])
-                   for row in rows if row["split"] == split]
+        samples = [
+            _sample(row["id"], f"audio/{split}/{row['id']}.opus", row["duration"], row["text"])
+            for row in rows
+            if row["split"] == split
+        ]
         if missing := [s["speech"] for s in samples if not (target / s["speech"]).exists()]:
             raise XLLMError(f"{source / f'{split}.tar'}: lacks {missing[0]} and {len(missing) - 1} more")
         counts[split] = len(samples)
         if split == "train" and second_voice is not None:
-            more = [_sample(job["id"], str(path), round(probe_audio(path), 2), job["text"]) for job in jobs
-                    if (path := second_voice.resolve() / f"{job['id']}.wav").exists()]
+            more = [
+                _sample(job["id"], str(path), round(probe_audio(path), 2), job["text"])
+                for job in jobs
+                if (path := second_voice.resolve() / f"{job['id']}.wav").exists()
+            ]
             counts["second voice"] = len(more)
             samples += more
         write_jsonl_atomic(target / f"{split}.jsonl", samples)
@@ -102,5 +110,11 @@ def prepare(source: Path, target: Path, second_voice: Path | None = None,
 
 
 def _sample(name: str, speech: str, duration: float, text: str) -> dict:
-    return {"id": name, "speech": speech, "duration": duration, "instruction": INSTRUCTIONS["asr"],
-            "response": text, "reading": reading(text)}
+    return {
+        "id": name,
+        "speech": speech,
+        "duration": duration,
+        "instruction": INSTRUCTIONS["asr"],
+        "response": text,
+        "reading": reading(text),
+    }

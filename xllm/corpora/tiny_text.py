@@ -96,8 +96,13 @@ def prepare(wheels: Path, target: Path, sentences: Iterable[str], held_out: Iter
     sentences = list(sentences)
     spoken = Counter("".join(normalize(sentence) for sentence in sentences))
     forbidden = {normalize(sentence) for sentence in held_out}
-    sources = {"hsk": list(dict.fromkeys(sentences)), "chat": dialogues(wheels), "idiom": idioms(wheels),
-               "saying": sayings(wheels), "words": words(wheels)}
+    sources = {
+        "hsk": list(dict.fromkeys(sentences)),
+        "chat": dialogues(wheels),
+        "idiom": idioms(wheels),
+        "saying": sayings(wheels),
+        "words": words(wheels),
+    }
     rows, counts = [], Counter()
     for source, texts in sources.items():
         for number, text in enumerate(texts):
@@ -141,7 +146,9 @@ def write_tokenizer(folder: Path, units: list[str], syllables: list[str]) -> Non
     vocabulary = dict.fromkeys(["<pad>", "<unk>", "<s>", "</s>", *tags, *signs, *units, *(f"[{s}]" for s in syllables)])
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(r"\[[a-z]+[1-5]\]|</?[A-Z][a-z]+>|Question:|Answer:|[\s\S]"), behavior="isolated")
+        Regex(r"\[[a-z]+[1-5]\]|</?[A-Z][a-z]+>|Question:|Answer:|[\s\S]"), behavior="isolated"
+    )
     tokenizer.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-                            pad_token="<pad>").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    ).save_pretrained(folder)

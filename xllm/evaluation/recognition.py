@@ -57,8 +57,9 @@ class Summary:
     wrong_utterances: float  # percent with at least one error
 
 
-def score(sample: str, speech: str, reference: str, hypothesis: str, confidence: float = 1.0,
-          duration: float = 0.0) -> Score:
+def score(
+    sample: str, speech: str, reference: str, hypothesis: str, confidence: float = 1.0, duration: float = 0.0
+) -> Score:
     """Count the errors of one hypothesis."""
     import jiwer
 
@@ -90,10 +91,16 @@ def summarize(scores: Sequence[Score]) -> Summary:
     rates = 100 * _resampled(errors, draws) / np.maximum(1, _resampled(lengths, draws))
     low, high = np.percentile(rates, [2.5, 97.5])
     return Summary(
-        cer=round(100 * float(errors.sum()) / max(1, int(lengths.sum())), 2), low=round(float(low), 2),
-        high=round(float(high), 2), substitutions=sum(s.substitutions for s in scores),
-        deletions=sum(s.deletions for s in scores), insertions=sum(s.insertions for s in scores),
-        characters=int(lengths.sum()), utterances=len(scores), wrong_utterances=round(100 * float((errors > 0).mean()), 2))
+        cer=round(100 * float(errors.sum()) / max(1, int(lengths.sum())), 2),
+        low=round(float(low), 2),
+        high=round(float(high), 2),
+        substitutions=sum(s.substitutions for s in scores),
+        deletions=sum(s.deletions for s in scores),
+        insertions=sum(s.insertions for s in scores),
+        characters=int(lengths.sum()),
+        utterances=len(scores),
+        wrong_utterances=round(100 * float((errors > 0).mean()), 2),
+    )
 
 
 def difference(a: Sequence[Score], b: Sequence[Score]) -> tuple[float, float, float]:

@@ -28,12 +28,21 @@ class CausalLM(nn.Module):
             from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
             tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
-            model = LlamaForCausalLM(LlamaConfig(
-                vocab_size=len(tokenizer), hidden_size=config.width, intermediate_size=config.ffn,
-                num_hidden_layers=config.layers, num_attention_heads=config.heads,
-                num_key_value_heads=config.heads, max_position_embeddings=config.max_tokens,
-                tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id))
+            model = LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=len(tokenizer),
+                    hidden_size=config.width,
+                    intermediate_size=config.ffn,
+                    num_hidden_layers=config.layers,
+                    num_attention_heads=config.heads,
+                    num_key_value_heads=config.heads,
+                    max_position_embeddings=config.max_tokens,
+                    tie_word_embeddings=True,
+                    bos_token_id=tokenizer.bos_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                    pad_token_id=tokenizer.pad_token_id,
+                )
+            )
             return cls(model, tokenizer)
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -42,8 +51,10 @@ class CausalLM(nn.Module):
             model = AutoModelForCausalLM.from_pretrained(config.name, revision=config.revision, dtype="auto")
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError(f"llm.name {config.name!r} cannot be loaded ({reason}); give a local folder or a "
-                              "hub name that is in the cache or reachable") from None
+            raise ConfigError(
+                f"llm.name {config.name!r} cannot be loaded ({reason}); give a local folder or a "
+                "hub name that is in the cache or reachable"
+            ) from None
         return cls(model, tokenizer)
 
     @property
@@ -69,9 +80,14 @@ class CausalLM(nn.Module):
         `embeds` [B, L, D_llm] are the new positions; `mask` [B, L_past + L] is true at real ones, past included.
         Positions count real tokens only, so padding on the left does not shift them.
         """
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -embeds.shape[1]:]
-        out = self.model.base_model(inputs_embeds=embeds, attention_mask=mask.long(), position_ids=positions,
-                                    past_key_values=cache, use_cache=use_cache)
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+        out = self.model.base_model(
+            inputs_embeds=embeds,
+            attention_mask=mask.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=use_cache,
+        )
         return out.last_hidden_state, out.past_key_values if use_cache else None
 
     def head(self, hidden: Tensor) -> Tensor:

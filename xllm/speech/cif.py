@@ -70,9 +70,9 @@ class _Integrate(torch.autograd.Function):
         rows = hidden.reshape(batch * frames, width)
         ctx.save_for_backward(rows, *pieces)
         ctx.shape, ctx.sums_dtype = hidden.shape, sums.dtype
-        return F.embedding_bag(
-            pieces.frame, rows, pieces.of_token, mode="sum", per_sample_weights=pieces.weight
-        ).view(batch, slots, width)
+        return F.embedding_bag(pieces.frame, rows, pieces.of_token, mode="sum", per_sample_weights=pieces.weight).view(
+            batch, slots, width
+        )
 
     @staticmethod
     @once_differentiable

@@ -43,7 +43,10 @@ class RotarySelfAttention(nn.Module):
             return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
         mixed = F.scaled_dot_product_attention(
-            rotate(q), rotate(k), v, attn_mask=mask[:, None, None] if mask.dim() == 2 else mask[:, None],
+            rotate(q),
+            rotate(k),
+            v,
+            attn_mask=mask[:, None, None] if mask.dim() == 2 else mask[:, None],
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.out(mixed.transpose(1, 2).reshape(batch, size, width))
@@ -74,8 +77,11 @@ class ConformerBlock(nn.Module):
         width, dropout = config.width, config.dropout
         self.ffn = nn.ModuleList(
             nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, config.ffn), nn.SiLU(),
-                nn.Linear(config.ffn, width), nn.Dropout(dropout),
+                nn.LayerNorm(width),
+                nn.Linear(width, config.ffn),
+                nn.SiLU(),
+                nn.Linear(config.ffn, width),
+                nn.Dropout(dropout),
             )
             for _ in range(2)
         )

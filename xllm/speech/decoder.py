@@ -46,8 +46,11 @@ class DecoderBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.cross = CrossAttention(width, config.heads, foreign, config.dropout) if foreign else None
         self.ffn = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, config.ffn), nn.GELU(),
-            nn.Linear(config.ffn, width), nn.Dropout(config.dropout),
+            nn.LayerNorm(width),
+            nn.Linear(width, config.ffn),
+            nn.GELU(),
+            nn.Linear(config.ffn, width),
+            nn.Dropout(config.dropout),
         )
 
     def forward(self, x: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
@@ -114,8 +117,14 @@ class Decoder(nn.Module):
         expected = logits.detach().float().softmax(-1).to(logits.dtype) @ self.syllable_embedding.weight
         return expected, logits
 
-    def forward(self, read: Tensor, lengths: Tensor, previous: Tensor | None = None,
-                visual: Tensor | None = None, linguistic: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        read: Tensor,
+        lengths: Tensor,
+        previous: Tensor | None = None,
+        visual: Tensor | None = None,
+        linguistic: Tensor | None = None,
+    ) -> Tensor:
         """Return logits [B, L, V] for vectors `read` [B, L, D] of `lengths` [B].
 
         `previous` [B, L] are the characters before each position, needed by the autoregressive form only;

@@ -20,11 +20,19 @@ class SpeechInterface(nn.Module):
 
         self.config = config
         if config.bert is None:
-            self.bert = BertModel(BertConfig(
-                vocab_size=1, hidden_size=config.width, num_hidden_layers=config.layers,
-                num_attention_heads=config.heads, intermediate_size=config.ffn,
-                hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout,
-                max_position_embeddings=config.max_tokens), add_pooling_layer=False)
+            self.bert = BertModel(
+                BertConfig(
+                    vocab_size=1,
+                    hidden_size=config.width,
+                    num_hidden_layers=config.layers,
+                    num_attention_heads=config.heads,
+                    intermediate_size=config.ffn,
+                    hidden_dropout_prob=config.dropout,
+                    attention_probs_dropout_prob=config.dropout,
+                    max_position_embeddings=config.max_tokens,
+                ),
+                add_pooling_layer=False,
+            )
         else:
             self.bert = BertModel.from_pretrained(config.bert, add_pooling_layer=False)
             # Words never enter: only positions, types and the transformer are used.
@@ -39,8 +47,10 @@ class SpeechInterface(nn.Module):
         Raises ValueError when L exceeds BERT's positions.
         """
         if tokens.shape[1] > self.bert.config.max_position_embeddings:
-            raise ValueError(f"{tokens.shape[1]} speech tokens, the C-Former has positions for "
-                             f"{self.bert.config.max_position_embeddings}")
+            raise ValueError(
+                f"{tokens.shape[1]} speech tokens, the C-Former has positions for "
+                f"{self.bert.config.max_position_embeddings}"
+            )
         if tokens.shape[1] == 0:
             return tokens.new_zeros(len(tokens), 0, self.adapter.out_features), lengths
         mask = length_mask(lengths, tokens.shape[1])

@@ -42,10 +42,15 @@ class Recognizer(nn.Module):
         self.encoder = SpeechEncoder(config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)
         self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
-        self.ctc = (SyllableHead(width, units.syllables) if config.decoder.syllables
-                    else nn.Linear(width, len(units.characters)))
+        self.ctc = (
+            SyllableHead(width, units.syllables)
+            if config.decoder.syllables
+            else nn.Linear(width, len(units.characters))
+        )
 
-    def encode(self, features: Tensor, lengths: Tensor, targets: Tensor | None = None) -> tuple[CIFOutput, Tensor, Tensor]:
+    def encode(
+        self, features: Tensor, lengths: Tensor, targets: Tensor | None = None
+    ) -> tuple[CIFOutput, Tensor, Tensor]:
         """Fbank [B, F, mels] to CIF vectors, encoder output [B, U, D] and its lengths [B].
 
         `targets` [B] scales the weights so that exactly that many tokens fire (training).
@@ -53,9 +58,16 @@ class Recognizer(nn.Module):
         hidden, lengths = self.encoder(features, lengths)
         return self.cif(hidden, lengths, targets), hidden, lengths
 
-    def losses(self, characters: Tensor, token_lengths: Tensor, features: Tensor | None = None,
-               feature_lengths: Tensor | None = None, syllables: Tensor | None = None,
-               visual: Tensor | None = None, linguistic: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(
+        self,
+        characters: Tensor,
+        token_lengths: Tensor,
+        features: Tensor | None = None,
+        feature_lengths: Tensor | None = None,
+        syllables: Tensor | None = None,
+        visual: Tensor | None = None,
+        linguistic: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Losses of one batch; `loss` is their weighted sum, all are means per character.
 
         `characters` [B, L] (IGNORE beyond `token_lengths` [B]); `features` [B, F, mels] with `feature_lengths`
@@ -71,8 +83,15 @@ class Recognizer(nn.Module):
         # Per character like the other losses: per utterance its gradient drowns theirs (docs/decisions.md).
         losses["quantity"] = (out.quantity - token_lengths).abs().sum() / token_lengths.sum().clamp(min=1)
         units = characters if syllable_logits is None else syllables
-        ctc = F.ctc_loss(self.ctc(hidden).float().log_softmax(-1).transpose(0, 1), units.clamp(min=0), frames,
-                         token_lengths, blank=BLANK, reduction="none", zero_infinity=True)
+        ctc = F.ctc_loss(
+            self.ctc(hidden).float().log_softmax(-1).transpose(0, 1),
+            units.clamp(min=0),
+            frames,
+            token_lengths,
+            blank=BLANK,
+            reduction="none",
+            zero_infinity=True,
+        )
         losses["ctc"] = ctc.sum() / token_lengths.sum().clamp(min=1)
         total = losses["ce"] + config.quantity_weight * losses["quantity"] + config.ctc_weight * losses["ctc"]
         if syllable_logits is not None:
@@ -95,8 +114,12 @@ class Recognizer(nn.Module):
         return {"loss": loss, "text": loss}
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE,
-                               label_smoothing=self.config.label_smoothing)
+        return F.cross_entropy(
+            logits.float().flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORE,
+            label_smoothing=self.config.label_smoothing,
+        )
 
     @staticmethod
     def _previous(characters: Tensor) -> Tensor:
@@ -104,14 +127,21 @@ class Recognizer(nn.Module):
         return F.pad(characters.clamp(min=BLANK), (1, 0), value=Decoder.START)[:, :-1]
 
     @torch.inference_mode()
-    def recognize(self, features: Tensor, lengths: Tensor, beam: int = 4, visual: Tensor | None = None,
-                  linguistic: Tensor | None = None) -> list[Recognition]:
+    def recognize(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        beam: int = 4,
+        visual: Tensor | None = None,
+        linguistic: Tensor | None = None,
+    ) -> list[Recognition]:
         """Transcribe fbank [B, F, mels] of `lengths` [B]. `beam` matters to the autoregressive form only."""
         return self.decode(self.encode(features, lengths)[0], beam, visual, linguistic)
 
     @torch.inference_mode()
-    def decode(self, out: CIFOutput, beam: int = 4, visual: Tensor | None = None,
-               linguistic: Tensor | None = None) -> list[Recognition]:
+    def decode(
+        self, out: CIFOutput, beam: int = 4, visual: Tensor | None = None, linguistic: Tensor | None = None
+    ) -> list[Recognition]:
         """Characters of CIF vectors already computed: one per fired token."""
         if out.embeddings.shape[1] == 0:
             return [Recognition([], [], [], []) for _ in out.lengths]
@@ -122,17 +152,21 @@ class Recognizer(nn.Module):
         else:
             ids, scores = self._beam_search(read, out.lengths, beam, visual, linguistic)
         columns = (t.tolist() for t in (ids, scores, out.starts, out.fires))
-        return [Recognition(*(row[:n] for row in rows)) for n, *rows in zip(out.lengths.tolist(), *columns, strict=True)]
+        return [
+            Recognition(*(row[:n] for row in rows)) for n, *rows in zip(out.lengths.tolist(), *columns, strict=True)
+        ]
 
-    def _log_probabilities(self, read: Tensor, lengths: Tensor, previous: Tensor | None,
-                           visual: Tensor | None, linguistic: Tensor | None) -> Tensor:
+    def _log_probabilities(
+        self, read: Tensor, lengths: Tensor, previous: Tensor | None, visual: Tensor | None, linguistic: Tensor | None
+    ) -> Tensor:
         """[B, L, V], with blank and unknown impossible."""
         logits = self.decoder(read, lengths, previous, visual, linguistic).float()
         logits[..., : UNKNOWN + 1] = float("-inf")
         return logits.log_softmax(-1)
 
-    def _beam_search(self, read: Tensor, lengths: Tensor, beam: int, visual: Tensor | None,
-                     linguistic: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _beam_search(
+        self, read: Tensor, lengths: Tensor, beam: int, visual: Tensor | None, linguistic: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Token-synchronous beam search: every hypothesis of an utterance has its CIF length, none ends early.
 
         Returns ids and log-probabilities [B, L] of the best hypothesis.

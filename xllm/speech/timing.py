@@ -9,8 +9,10 @@ from xllm.transcript import Token
 
 def cif_tokens(characters: list[str], spoken: Recognition, frame: float) -> list[Token]:
     """Tokens of the CIF engine: one per fired vector; `frame` is seconds per encoder frame."""
-    return [Token(text, start * frame, fire * frame, exp(score)) for text, score, start, fire
-            in zip(characters, spoken.scores, spoken.starts, spoken.fires, strict=True)]
+    return [
+        Token(text, start * frame, fire * frame, exp(score))
+        for text, score, start, fire in zip(characters, spoken.scores, spoken.starts, spoken.fires, strict=True)
+    ]
 
 
 def align(characters: list[str], scores: list[float], timed: list[Token]) -> list[Token]:
@@ -31,6 +33,8 @@ def align(characters: list[str], scores: list[float], timed: list[Token]) -> lis
             start, end = (timed[a].start, timed[b - 1].end) if a < b else (here, here)
             step = (end - start) / (j - i)
             spans = [(start + k * step, start + (k + 1) * step) for k in range(j - i)]
-        tokens += [Token(character, *span, score) for character, span, score
-                   in zip(characters[i:j], spans, scores[i:j], strict=True)]
+        tokens += [
+            Token(character, *span, score)
+            for character, span, score in zip(characters[i:j], spans, scores[i:j], strict=True)
+        ]
     return tokens

@@ -18,7 +18,7 @@ def syllable_parts(syllable: str) -> tuple[str, ...]:
     if syllable in _RESERVED:
         return ()
     initial = next((i for i in INITIALS if syllable.startswith(i)), "")
-    return f"{initial}-", f"-{syllable[len(initial):-1]}", syllable[-1]
+    return f"{initial}-", f"-{syllable[len(initial) : -1]}", syllable[-1]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Units:
         try:
             characters = (folder / "units.txt").read_text(encoding="utf-8").split()
         except OSError as error:
-            raise ConfigError(f"{folder / 'units.txt'}: cannot read: {error.strerror}; run `xllm prepare-data`") from None
+            raise ConfigError(
+                f"{folder / 'units.txt'}: cannot read: {error.strerror}; run `xllm prepare-data`"
+            ) from None
         path = folder / "syllables.txt"
         syllables = path.read_text(encoding="utf-8").split() if path.exists() else []
         return cls((*_RESERVED, *characters), (*_RESERVED, *syllables) if syllables else ())

@@ -43,8 +43,13 @@ class RaggedCache:
         return torch.from_numpy(np.array(self.values[start:stop])).float()
 
 
-def cached(folder: Path, key: dict, count: int, compute: Callable[[list[int]], Iterator[Tensor | Exception]],
-           progress: Callable[[int, int], None] | None = None) -> RaggedCache:
+def cached(
+    folder: Path,
+    key: dict,
+    count: int,
+    compute: Callable[[list[int]], Iterator[Tensor | Exception]],
+    progress: Callable[[int, int], None] | None = None,
+) -> RaggedCache:
     """Open the cache in `folder` if it was made for `key` (any JSON), else compute all `count` items into it.
 
     `compute` takes item numbers and yields one array [length, width] each, or the error that prevented it. The
@@ -73,7 +78,8 @@ def cached(folder: Path, key: dict, count: int, compute: Callable[[list[int]], I
                 progress(items[-1] + 1, count)
     np.save(temporary / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
     (temporary / "meta.json").write_text(
-        json.dumps({"key": key, "width": width, "failed": failed}, ensure_ascii=False), encoding="utf-8")
+        json.dumps({"key": key, "width": width, "failed": failed}, ensure_ascii=False), encoding="utf-8"
+    )
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     return RaggedCache(folder)

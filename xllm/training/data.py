@@ -15,7 +15,9 @@ from xllm.features import seeded
 from xllm.training.examples import Examples
 
 
-def make_batches(costs: np.ndarray, kinds: np.ndarray, budget: int, window: int, seed: int, epoch: int) -> list[np.ndarray]:
+def make_batches(
+    costs: np.ndarray, kinds: np.ndarray, budget: int, window: int, seed: int, epoch: int
+) -> list[np.ndarray]:
     """Cut an epoch into batches of item numbers whose padded cost (items x longest) stays within `budget`.
 
     A window holds about `window` batches of shuffled items; inside it items are sorted by kind and length, so that
@@ -81,8 +83,14 @@ def loader(dataset: BatchDataset, order: Sequence[int], workers: int) -> DataLoa
 
     Its own generator: an iterator's start draws a number, which must not come from dropout's random state.
     """
-    return DataLoader(dataset, batch_size=None, sampler=order, num_workers=workers, generator=torch.Generator(),
-                      prefetch_factor=4 if workers else None)
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        generator=torch.Generator(),
+        prefetch_factor=4 if workers else None,
+    )
 
 
 def keep(examples: Examples, max_cost: int) -> tuple[np.ndarray, dict[str, str]]:

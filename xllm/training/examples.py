@@ -30,8 +30,9 @@ Progress = Callable[[str, int, int], None]
 
 def fingerprint(paths: list[str]) -> str:
     """A hash of files' names, sizes and times: changes when any of them does."""
-    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if os.path.exists(path) else path
-             for path in paths]
+    stats = [
+        (path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if os.path.exists(path) else path for path in paths
+    ]
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
 
 
@@ -108,16 +109,25 @@ class TextExamples(Examples):
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """`ids` and `targets` [B, L] right-padded, `lengths` [B]; targets are IGNORE where no loss is due."""
-        return {"ids": pad_ids([item["ids"] for item in items], 0),
-                "targets": pad_ids([item["targets"] for item in items], IGNORE),
-                "lengths": torch.tensor([len(item["ids"]) for item in items])}
+        return {
+            "ids": pad_ids([item["ids"] for item in items], 0),
+            "targets": pad_ids([item["targets"] for item in items], IGNORE),
+            "lengths": torch.tensor([len(item["ids"]) for item in items]),
+        }
 
 
 class SpeechExamples(Examples):
     """Stage 1: fbank and characters; rows without speech train the decoder alone from their readings."""
 
-    def __init__(self, manifests: tuple[Path, ...], units: Units, mels: int, augment: bool,
-                 cache: Path | None = None, progress: Progress | None = None):
+    def __init__(
+        self,
+        manifests: tuple[Path, ...],
+        units: Units,
+        mels: int,
+        augment: bool,
+        cache: Path | None = None,
+        progress: Progress | None = None,
+    ):
         super().__init__(manifests)
         self.units, self.mels, self.augment = units, mels, augment
         self.speech = self.rows["speech"][:]
@@ -126,9 +136,12 @@ class SpeechExamples(Examples):
             key = fingerprint([path for path in self.speech if path])
             for speed in SPEEDS if augment else (1.0,):
                 self.caches[speed] = cached(
-                    cache / f"fbank-{speed}", {"files": key, "mels": mels, "speed": speed}, len(self),
+                    cache / f"fbank-{speed}",
+                    {"files": key, "mels": mels, "speed": speed},
+                    len(self),
                     lambda items, speed=speed: self._compute(items, speed),
-                    lambda done, total, speed=speed: progress and progress(f"features at speed {speed}", done, total))
+                    lambda done, total, speed=speed: progress and progress(f"features at speed {speed}", done, total),
+                )
 
     def _compute(self, items: list[int], speed: float) -> Iterator[Tensor | Exception]:
         for item in items:
@@ -171,15 +184,20 @@ class SpeechExamples(Examples):
             return example
         augment = generator is not None and self.augment and self.augmenting
         speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))] if augment else 1.0
-        features = (self.caches[speed][item] if self.caches
-                    else speech_features(load_audio(self.speech[item]), self.mels, speed))
+        features = (
+            self.caches[speed][item]
+            if self.caches
+            else speech_features(load_audio(self.speech[item]), self.mels, speed)
+        )
         example["features"] = spec_augment(features, generator) if augment else features
         return example
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """The arguments of `Recognizer.losses`."""
-        batch = {"characters": pad_ids([item["characters"] for item in items], IGNORE),
-                 "token_lengths": torch.tensor([len(item["characters"]) for item in items])}
+        batch = {
+            "characters": pad_ids([item["characters"] for item in items], IGNORE),
+            "token_lengths": torch.tensor([len(item["characters"]) for item in items]),
+        }
         if "syllables" in items[0]:
             batch["syllables"] = pad_ids([item["syllables"] for item in items], IGNORE)
         if "features" in items[0]:
@@ -195,17 +213,31 @@ class TokenExamples(Examples):
     draws one: the interface must not only see vectors of speech that the recogniser knows by heart.
     """
 
-    def __init__(self, manifests: tuple[Path, ...], encode: Callable[[list[Tensor]], list[Tensor]], key: str,
-                 mels: int, views: int, seed: int, cache: Path, progress: Progress | None = None):
+    def __init__(
+        self,
+        manifests: tuple[Path, ...],
+        encode: Callable[[list[Tensor]], list[Tensor]],
+        key: str,
+        mels: int,
+        views: int,
+        seed: int,
+        cache: Path,
+        progress: Progress | None = None,
+    ):
         super().__init__(manifests)
         self.encode, self.mels, self.seed = encode, mels, seed
         speech = self.rows["speech"][:]
         files = fingerprint([path for path in speech if path])
         self.views = [
-            cached(cache / f"tokens-{view}", {"files": files, "frozen": key, "view": view, "seed": seed}, len(self),
-                   lambda items, view=view: self._compute(speech, items, view),
-                   lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total))
-            for view in range(views)]
+            cached(
+                cache / f"tokens-{view}",
+                {"files": files, "frozen": key, "view": view, "seed": seed},
+                len(self),
+                lambda items, view=view: self._compute(speech, items, view),
+                lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
+            )
+            for view in range(views)
+        ]
 
     def _compute(self, speech: list[str], items: list[int], view: int) -> Iterator[Tensor | Exception]:
         features: dict[int, Tensor] = {}
@@ -238,12 +270,17 @@ class TokenExamples(Examples):
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
         view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
-        return {"speech": self.views[view][item], "instruction": row["instruction"] or INSTRUCTIONS["asr"],
-                "response": normalize(row["response"])}
+        return {
+            "speech": self.views[view][item],
+            "instruction": row["instruction"] or INSTRUCTIONS["asr"],
+            "response": normalize(row["response"]),
+        }
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """`tokens` [B, L, D] CIF vectors with `token_lengths` [B]; `instructions`, `responses` as text."""
-        return {"tokens": pad_sequence([item["speech"] for item in items], batch_first=True),
-                "token_lengths": torch.tensor([item["speech"].shape[0] for item in items]),
-                "instructions": [item["instruction"] for item in items],
-                "responses": [item["response"] for item in items]}
+        return {
+            "tokens": pad_sequence([item["speech"] for item in items], batch_first=True),
+            "token_lengths": torch.tensor([item["speech"].shape[0] for item in items]),
+            "instructions": [item["instruction"] for item in items],
+            "responses": [item["response"] for item in items],
+        }

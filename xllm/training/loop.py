@@ -37,24 +37,29 @@ def _move(batch: dict, device: torch.device) -> dict:
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
     """Weight decay for matrices only: biases and norms are scales, not weights."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    return [{"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0}]
+    return [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
 
 
 class Trainer:
     """Trains one stage of a recipe."""
 
-    def __init__(self, recipe: Recipe, config: StageConfig, device: torch.device, report: Report,
-                 bundle: Path | None = None):
+    def __init__(
+        self, recipe: Recipe, config: StageConfig, device: torch.device, report: Report, bundle: Path | None = None
+    ):
         """Build the model and the examples; raises ConfigError, ManifestError, or when nothing can be trained on."""
         self.recipe, self.config, self.report, self.bundle = recipe, config, report, bundle
         precision = config.precision
         if precision == "auto":
             precision = "bfloat16" if device.type == "cuda" else "float32"
         self.accelerator = Accelerator(
-            cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bfloat16" else "no",
+            cpu=device.type == "cpu",
+            mixed_precision="bf16" if precision == "bfloat16" else "no",
             # Batches of text alone leave the speech encoder without gradients.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
         set_seed(recipe.seed)
         model = build(recipe, config).to(self.accelerator.device)
         model.eval()  # caches of frozen parts are computed before training starts
@@ -73,8 +78,9 @@ class Trainer:
         self.costs = np.array([self.examples.cost(i) for i in self.items.tolist()])
         self.kinds = np.array([self.examples.kind(i) for i in self.items.tolist()])
         fused = self.accelerator.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.lr,
-                                      betas=config.betas, fused=fused)
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=fused
+        )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.checkpoints = Checkpoints(config.output)
         self.place = Place(items=len(self.items))
@@ -97,8 +103,9 @@ class Trainer:
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The epoch's batches of item numbers."""
-        batches = make_batches(self.costs, self.kinds, self.config.batch_cost, self.config.window,
-                               self.recipe.seed, epoch)
+        batches = make_batches(
+            self.costs, self.kinds, self.config.batch_cost, self.config.window, self.recipe.seed, epoch
+        )
         return [self.items[batch] for batch in batches]
 
     def dry_run(self) -> dict[str, Any]:
@@ -111,12 +118,27 @@ class Trainer:
         loss = self.model(_move(batch, self.accelerator.device))["loss"]
         self.accelerator.backward(loss)
         cuda = self.accelerator.device.type == "cuda"
-        memory = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        memory = (
+            torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        )
         longest = max(batches[number].tolist(), key=self.examples.cost)
-        return {"batch_cost": padded[number], "samples": len(batches[number]), "longest": self.examples.name(longest),
-                "loss": float(loss.detach()), "memory_bytes": int(memory), "batches": len(batches),
-                "padding": round(padding_waste(self.costs, make_batches(
-                    self.costs, self.kinds, self.config.batch_cost, self.config.window, self.recipe.seed, 0)), 3)}
+        return {
+            "batch_cost": padded[number],
+            "samples": len(batches[number]),
+            "longest": self.examples.name(longest),
+            "loss": float(loss.detach()),
+            "memory_bytes": int(memory),
+            "batches": len(batches),
+            "padding": round(
+                padding_waste(
+                    self.costs,
+                    make_batches(
+                        self.costs, self.kinds, self.config.batch_cost, self.config.window, self.recipe.seed, 0
+                    ),
+                ),
+                3,
+            ),
+        }
 
     def run(self, resume: bool = False) -> None:
         """Train to the last epoch, then save the (averaged) result in the run's folder.
@@ -136,20 +158,31 @@ class Trainer:
         if latest is not None:
             place, weights = Checkpoints.read(latest, self.optimizer, self.accelerator.process_index)
             if place.items != len(self.items):
-                raise ConfigError(f"{latest}: was trained on {place.items} samples, the manifests now give "
-                                  f"{len(self.items)}; choose another output")
+                raise ConfigError(
+                    f"{latest}: was trained on {place.items} samples, the manifests now give "
+                    f"{len(self.items)}; choose another output"
+                )
             self.load_weights(weights)
             self.place = place
         if self.main:
             self.config.output.mkdir(parents=True, exist_ok=True)
             write_atomic(self.config.output / "recipe.yaml", to_yaml(self.recipe))
         batches = self.batches(self.place.epoch)
-        self.report("start", {
-            "samples": len(self.items), "dropped": self.dropped, "batches": len(batches), "step": self.place.step,
-            "epochs": self.config.epochs, "device": str(self.accelerator.device),
-            "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
-            "padding": round(padding_waste(np.array([self.examples.cost(i) for i in range(len(self.examples))]),
-                                           batches), 3)})
+        self.report(
+            "start",
+            {
+                "samples": len(self.items),
+                "dropped": self.dropped,
+                "batches": len(batches),
+                "step": self.place.step,
+                "epochs": self.config.epochs,
+                "device": str(self.accelerator.device),
+                "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+                "padding": round(
+                    padding_waste(np.array([self.examples.cost(i) for i in range(len(self.examples))]), batches), 3
+                ),
+            },
+        )
 
     def _epoch(self) -> None:
         place, config = self.place, self.config
@@ -207,9 +240,13 @@ class Trainer:
         numbers = meter.read()
         place.samples += numbers.pop("samples") * self.accelerator.num_processes
         left = batches * (config.epochs - place.epoch) - place.batch
-        entry = {"step": place.step, "epoch": round(place.epoch + place.batch / batches, 3), **numbers,
-                 "lr": self.optimizer.param_groups[0]["lr"],
-                 "eta_s": round(left / self.accelerator.num_processes * numbers["batch_s"])}
+        entry = {
+            "step": place.step,
+            "epoch": round(place.epoch + place.batch / batches, 3),
+            **numbers,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "eta_s": round(left / self.accelerator.num_processes * numbers["batch_s"]),
+        }
         self._record("train", entry)
 
     def _record(self, event: str, entry: dict[str, Any]) -> None:
@@ -231,8 +268,13 @@ class Trainer:
             self._writer.add_scalar(f"{event}/{key}", value, self.place.step)
 
     def _save(self) -> None:
-        self.checkpoints.write(self.place, self.weights(), self.optimizer, self.accelerator.process_index,
-                               self.accelerator.wait_for_everyone)
+        self.checkpoints.write(
+            self.place,
+            self.weights(),
+            self.optimizer,
+            self.accelerator.process_index,
+            self.accelerator.wait_for_everyone,
+        )
 
     def _end_epoch(self) -> None:
         place = self.place
@@ -241,7 +283,7 @@ class Trainer:
         place.epoch, place.batch = epoch + 1, 0
         # Without a dev set the latest epochs count as the best.
         place.best = sorted([*place.best, (losses.get("loss", -float(epoch)), epoch)])
-        worst = place.best[self.config.average:]
+        worst = place.best[self.config.average :]
         place.best = place.best[: self.config.average]
         if self.main:
             if all(number != epoch for _, number in worst):
@@ -276,15 +318,19 @@ class Trainer:
             self.load_weights(self.checkpoints.average([epoch for _, epoch in self.place.best]))
         self.accelerator.wait_for_everyone()
         if self.main:
-            checkpoint.save(self.config.output, self.recipe.name, self.recipe.model, self.weights(),
-                            frozen=self.config.start_from if self.config.stage > 1 else ())
+            checkpoint.save(
+                self.config.output,
+                self.recipe.name,
+                self.recipe.model,
+                self.weights(),
+                frozen=self.config.start_from if self.config.stage > 1 else (),
+            )
             if self.bundle is not None:
                 self._save_bundle(self.bundle)
             averaged = self.evaluate()
             self._record("final", {"step": self.place.step, "epochs_averaged": len(self.place.best), **averaged})
             if self._writer is not None:
                 self._writer.close()
-
 
     def _save_bundle(self, folder: Path) -> None:
         """Everything in one folder, float16; an LLM that has a public name is not copied."""
@@ -316,7 +362,11 @@ class _Meter:
         """The means, then start again."""
         spent = max(time.perf_counter() - self.started, 1e-9)
         numbers = {key: round(float(torch.stack(values).float().mean()), 5) for key, values in self.totals.items()}
-        numbers |= {"samples": self.samples, "samples_s": round(self.samples / spent, 1),
-                    "data_wait": round(self.waited / spent, 3), "batch_s": spent / max(1, self.batches)}
+        numbers |= {
+            "samples": self.samples,
+            "samples_s": round(self.samples / spent, 1),
+            "data_wait": round(self.waited / spent, 3),
+            "batch_s": spent / max(1, self.batches),
+        }
         self._reset()
         return numbers

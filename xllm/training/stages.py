@@ -36,21 +36,36 @@ def _text(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training:
 
 def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
     cache = config.cache and config.cache / ("train" if training else "dev")
-    return SpeechExamples(manifests, model.recognizer.units, recipe.model.recognizer.encoder.mels,
-                          training and config.augment, cache, progress)
+    return SpeechExamples(
+        manifests,
+        model.recognizer.units,
+        recipe.model.recognizer.encoder.mels,
+        training and config.augment,
+        cache,
+        progress,
+    )
 
 
 def _tokens(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
     cache = (config.cache or config.output / "cache") / ("train" if training else "dev")
-    return TokenExamples(manifests, model.speech_tokens, weights_key(model.recognizer),
-                         recipe.model.recognizer.encoder.mels, config.views if training else 1, recipe.seed,
-                         cache, progress)
+    return TokenExamples(
+        manifests,
+        model.speech_tokens,
+        weights_key(model.recognizer),
+        recipe.model.recognizer.encoder.mels,
+        config.views if training else 1,
+        recipe.seed,
+        cache,
+        progress,
+    )
 
 
 STAGES: dict[tuple[int, str], Stage] = {
     (0, "text"): Stage(("llm",), (), lambda model, batch: model.text_loss(**batch), _text),
     (1, "speech"): Stage(("recognizer",), (), lambda model, batch: model.recognizer.losses(**batch), _speech),
-    (2, "speech"): Stage(("speech",), ("recognizer", "llm"), lambda model, batch: model.response_loss(**batch), _tokens),
+    (2, "speech"): Stage(
+        ("speech",), ("recognizer", "llm"), lambda model, batch: model.response_loss(**batch), _tokens
+    ),
 }
 
 
@@ -102,11 +117,11 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
     for folder in config.start_from:
         loaded |= checkpoint.load_into(model, Path(folder), (*stage.trains, *stage.frozen))
     if missing := set(stage.frozen) - loaded:
-        raise ConfigError(f"stage {config.stage} needs trained weights of {', '.join(sorted(missing))}: "
-                          "name the runs of earlier stages in start_from")
+        raise ConfigError(
+            f"stage {config.stage} needs trained weights of {', '.join(sorted(missing))}: "
+            "name the runs of earlier stages in start_from"
+        )
     model.requires_grad_(False)
     for part in stage.trains:
         getattr(model, part).requires_grad_(True)
     return StageModel(model, stage)
-
-

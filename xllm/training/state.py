@@ -34,8 +34,9 @@ class Place:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Optimiser state as named tensors: `{parameter number}.{key}`."""
     state = optimizer.state_dict()["state"]
-    return {f"{number}.{key}": torch.as_tensor(value) for number, values in state.items()
-            for key, value in values.items()}
+    return {
+        f"{number}.{key}": torch.as_tensor(value) for number, values in state.items() for key, value in values.items()
+    }
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -71,8 +72,9 @@ class Checkpoints:
         found = sorted(self.folder.glob("step-*[0-9]"), key=lambda path: int(path.name[5:]))
         return found[-1] if found else None
 
-    def write(self, place: Place, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, rank: int,
-              wait) -> None:
+    def write(
+        self, place: Place, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, rank: int, wait
+    ) -> None:
         """Save `place` and all tensors; every process writes its own random state, the first one the rest."""
         target = self.folder / f"step-{place.step:08d}"
         temporary = target.with_suffix(".tmp")

@@ -15,14 +15,19 @@ JOURNAL = ".xllm-asr.jsonl"  # in the output folder: what is done, for --resume
 
 
 def asr(
-    inputs: Annotated[list[str], typer.Argument(
-        metavar="INPUT...", help="Files, folders, 'globs', manifests (.jsonl), or - for stdin.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Files, folders, 'globs', manifests (.jsonl), or - for stdin."),
+    ],
     model: Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")] = "tiny",
-    engine: Annotated[Literal["xllm", "cif"], typer.Option(
-        help="Who writes: the language model, or the CIF recogniser alone (faster).")] = "xllm",
+    engine: Annotated[
+        Literal["xllm", "cif"],
+        typer.Option(help="Who writes: the language model, or the CIF recogniser alone (faster)."),
+    ] = "xllm",
     form: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = "txt",
-    output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="Folder for one file per input, instead of stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for one file per input, instead of stdout.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     gpus: Annotated[str | None, typer.Option(help="Split the inputs over these GPUs, e.g. 0,1.")] = None,

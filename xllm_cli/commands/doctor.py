@@ -9,8 +9,22 @@ import typer
 
 from xllm_cli.console import result
 
-PACKAGES = ("xllm-cli", "torch", "torchaudio", "torchvision", "transformers", "accelerate", "datasets", "timm", "av",
-            "silero-vad", "jiwer", "openai", "pypinyin", "tensorboard")
+PACKAGES = (
+    "xllm-cli",
+    "torch",
+    "torchaudio",
+    "torchvision",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "timm",
+    "av",
+    "silero-vad",
+    "jiwer",
+    "openai",
+    "pypinyin",
+    "tensorboard",
+)
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -33,9 +47,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             models[folder.name] = f"{', '.join(read_card(folder).parts)}; {size / 1e6:.0f} MB; {folder}"
     found = {
-        "python": platform.python_version(), "system": platform.platform(), **versions,
-        "device (auto)": str(resolve_device("auto")), "CPU threads": torch.get_num_threads(),
-        "GPUs": gpus or "none", "models": models or "none in the package",
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **versions,
+        "device (auto)": str(resolve_device("auto")),
+        "CPU threads": torch.get_num_threads(),
+        "GPUs": gpus or "none",
+        "models": models or "none in the package",
     }
     if as_json:
         result(json.dumps(found, ensure_ascii=False, indent=2) + "\n")

@@ -22,8 +22,12 @@ def measures() -> None:
 def asr(
     manifest: Annotated[Path, typer.Argument(help="Samples with speech and response (docs/data.md).")],
     model: Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")] = "tiny",
-    engine: Annotated[Literal["both", "xllm", "cif"], typer.Option(help="Which engine, or both side by side.")] = "both",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for per-sample JSONL and summary.")] = None,
+    engine: Annotated[
+        Literal["both", "xllm", "cif"], typer.Option(help="Which engine, or both side by side.")
+    ] = "both",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for per-sample JSONL and summary.")
+    ] = None,
     baseline: Annotated[Path | None, typer.Option(help="Output folder of another run, to compare with.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -114,8 +118,9 @@ def _measure(references, model: str, engine: str, batch_size: int, device: str, 
                 failures.append(str(outcome))
                 continue
             seconds += outcome.duration
-            scores.append(score(source.id, source.path, reference, outcome.text, round(outcome.score, 4),
-                                outcome.duration))
+            scores.append(
+                score(source.id, source.path, reference, outcome.text, round(outcome.score, 4), outcome.duration)
+            )
     return scores, failures, round((time.perf_counter() - started) / max(seconds, 1e-9), 4)
 
 
@@ -148,6 +153,8 @@ def _table(summary: dict) -> str:
         rows.append(("xllm minus cif", "{:+.2f} ({:+.2f}..{:+.2f})".format(*summary["xllm minus cif"])))
     rows.append(("failed", str(summary["failed"])))
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
-    lines = ("  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=False))])
-             for row in rows)
+    lines = (
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=False))])
+        for row in rows
+    )
     return "".join(line.rstrip() + "\n" for line in lines)

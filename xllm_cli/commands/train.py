@@ -13,15 +13,25 @@ SHOWN_DROPS = 5  # dropped samples named on the terminal; dropped.jsonl has all
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML), e.g. recipes/tiny.yaml.")],
-    overrides: Annotated[list[str] | None, typer.Argument(
-        metavar="[KEY=VALUE]...", help="A key of the stage (lr=1e-4), or a path from the root (model.llm.layers=8).",
-    )] = None,
-    stage: Annotated[int, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")] = ...,
-    modality: Annotated[str | None, typer.Option(help="text, speech, image or video, where a stage has several.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="A key of the stage (lr=1e-4), or a path from the root (model.llm.layers=8).",
+        ),
+    ] = None,
+    stage: Annotated[
+        int, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")
+    ] = ...,
+    modality: Annotated[
+        str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     bundle: Annotated[Path | None, typer.Option(help="Also write all parts into one folder, float16.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forward and backward on the longest batch, then stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Forward and backward on the longest batch, then stop.")
+    ] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe, then stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -65,8 +75,10 @@ class _Screen:
 
     def _start(self, n: dict) -> None:
         self.epochs = n["epochs"]
-        self._say(f"{n['samples']} samples, {len(n['dropped'])} dropped; {n['batches']} batches an epoch, "
-                  f"{100 * (n['padding'] - 1):.1f}% padding; {n['parameters'] / 1e6:.2f}M parameters on {n['device']}")
+        self._say(
+            f"{n['samples']} samples, {len(n['dropped'])} dropped; {n['batches']} batches an epoch, "
+            f"{100 * (n['padding'] - 1):.1f}% padding; {n['parameters'] / 1e6:.2f}M parameters on {n['device']}"
+        )
         self._dropped(n["dropped"])
         self.bar.update(self.task, description="training", completed=0, total=self.epochs * 100)
 
@@ -83,9 +95,14 @@ class _Screen:
 
     def _train(self, n: dict) -> None:
         minutes, seconds = divmod(n["eta_s"], 60)
-        self.bar.update(self.task, completed=n["epoch"] * 100, line=(
-            f"step {n['step']} loss {n['loss']:.3f} lr {n['lr']:.1e} {n['samples_s']:.0f} samples/s "
-            f"wait {100 * n['data_wait']:.0f}% left {minutes // 60}:{minutes % 60:02d}:{seconds:02d}"))
+        self.bar.update(
+            self.task,
+            completed=n["epoch"] * 100,
+            line=(
+                f"step {n['step']} loss {n['loss']:.3f} lr {n['lr']:.1e} {n['samples_s']:.0f} samples/s "
+                f"wait {100 * n['data_wait']:.0f}% left {minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+            ),
+        )
 
     def _dev(self, n: dict) -> None:
         self._say(f"epoch {n['epoch']}/{self.epochs} " + _numbers(n, ("step", "epoch")))
