@@ -134,7 +134,7 @@ class StageConfig(Config):
     workers: int = 0
     views: int = Field(1, description="stage 2: differently augmented versions of each utterance in the cache")
     augment: bool = Field(True, description="SpecAugment and speed perturbation")
-    augment_after: int = Field(0, description="epochs at the start without them")
+    flat_start: int = Field(0, description="stage 1: first epochs, tokens spread evenly over sound, no augmentation")
 
     lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.98)

@@ -94,7 +94,7 @@ class XLLM(nn.Module):
         """Fbank of each utterance [F, mels] -> CIF vectors of all."""
         batch = pad_sequence(features, batch_first=True).to(self.device)
         lengths = torch.tensor([len(f) for f in features], device=self.device)
-        return self.recognizer.encode(batch, lengths)[0]
+        return self.recognizer.encode(batch, lengths)
 
     @torch.inference_mode()
     def speech_tokens(self, features: list[Tensor]) -> list[Tensor]:

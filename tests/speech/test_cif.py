@@ -1,5 +1,6 @@
 """Integrate-and-fire against a float64 loop, frame by frame; and each known trap of public versions (FACTS 2)."""
 
+import numpy
 import pytest
 import torch
 
@@ -118,11 +119,32 @@ def test_true_zeros_are_frames_like_others():
     torch.testing.assert_close(integrate_and_fire(hidden, alphas).embeddings[0], torch.stack(tokens))
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradient_of_a_weight_that_is_exactly_zero(scaled):
+    """It says what a little weight there would do, at the end of a scaled row too, whichever way its sum rounds."""
+    hidden, alphas = random_rows(rows=30, frames=12)
+    alphas[:, [4, 5, 10, 11]] = 0
+    targets = torch.arange(30) % 5 + 1 if scaled else None
+    alphas.requires_grad_()
+    value = integrate_and_fire(hidden, alphas, targets=targets, tail_threshold=0.0).embeddings.sum((1, 2))
+    slope = torch.autograd.grad(value.sum(), alphas)[0]
+    for frame in (4, 5, 10, 11):
+        little = torch.zeros(12, dtype=torch.float64)
+        little[frame] = 1e-7
+        moved = integrate_and_fire(hidden, alphas.detach() + little, targets=targets, tail_threshold=0.0)
+        torch.testing.assert_close(
+            slope[:, frame], (moved.embeddings.sum((1, 2)) - value.detach()) / 1e-7, atol=1e-4, rtol=1e-4
+        )
+
+
 def test_rows_without_any_fire():
     hidden = torch.randn(3, 8, 4, requires_grad=True)
     alphas = torch.zeros(3, 8, requires_grad=True)
     out = integrate_and_fire(hidden, alphas)
     assert out.embeddings.shape == (3, 0, 4) and out.lengths.tolist() == [0, 0, 0]
+    assert out.starts.shape == out.fires.shape == (3, 0)
+    (out.embeddings.sum() + out.quantity.sum()).backward()
+    assert not hidden.grad.any() and torch.equal(alphas.grad, torch.ones(3, 8))
     out = integrate_and_fire(hidden, alphas + 0.3, targets=torch.tensor([0, 2, 0]))
     assert out.lengths.tolist() == [0, 2, 0]
     (out.embeddings.sum() + out.quantity.sum()).backward()
@@ -147,7 +169,8 @@ def test_half_precision_features_do_not_move_a_fire(dtype):
         half = integrate_and_fire(hidden.to(dtype), alphas)
     assert half.embeddings.dtype == dtype
     assert torch.equal(half.lengths, exact.lengths) and torch.equal(half.fires, exact.fires)
-    torch.testing.assert_close(half.embeddings.float(), exact.embeddings, atol=0.03, rtol=0.03)
+    rounded = integrate_and_fire(hidden.to(dtype).float(), alphas)
+    assert torch.equal(half.embeddings, rounded.embeddings.to(dtype)), "weights are never rounded to half precision"
 
 
 def test_a_long_row_counts_like_float64():
@@ -175,6 +198,99 @@ def test_predictor_ignores_padding_and_batch_equals_single():
         assert count == int(together.lengths[row])
         torch.testing.assert_close(together.embeddings[row, :count], alone.embeddings[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(together.quantity[row], alone.quantity[0])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_positions_are_ordered_and_read_off_the_running_sum(scaled):
+    _, alphas = random_rows(rows=8, frames=80)
+    targets = torch.arange(8) * 5 if scaled else None
+    out = integrate_and_fire(torch.zeros(8, 80, 1), alphas, targets=targets)
+    for row, count in enumerate(out.lengths.tolist()):
+        weights = alphas[row] * (count / alphas[row].sum()) if scaled else alphas[row]
+        sums = numpy.concatenate([[0.0], weights.cumsum(0).numpy()])
+        for found, weight in ((out.starts, 0.1), (out.fires, 1.0)):
+            # Past its end `interp` answers the last edge, which is where a tail fires.
+            expected = numpy.interp(numpy.arange(count) + weight, sums, numpy.arange(81.0))
+            assert found[row, :count].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+        walk = torch.stack([out.starts[row, :count], out.fires[row, :count]], 1).flatten()
+        assert (walk.diff() > 0).all(), "every token starts after the last one fired, and fires after it started"
+
+
+@pytest.mark.parametrize("targets", [None, torch.tensor([9, 30])], ids=["free", "scaled"])
+def test_padding_changes_no_bit(targets):
+    hidden, alphas = random_rows(rows=2, frames=40, dtype=torch.float32)
+    alphas[1, 25:] = 0
+    together = integrate_and_fire(hidden, alphas, targets=targets)
+    alone = integrate_and_fire(hidden[1:, :25], alphas[1:, :25], targets=None if targets is None else targets[1:])
+    count = int(alone.lengths[0])
+    assert count == int(together.lengths[1]) and torch.equal(alone.quantity, together.quantity[1:])
+    for batched, single in zip(
+        (together.embeddings, together.starts, together.fires),
+        (alone.embeddings, alone.starts, alone.fires),
+        strict=True,
+    ):
+        assert torch.equal(batched[1, :count], single[0])
+
+
+def test_a_gradient_that_is_one_value_expanded():
+    """`sum().backward()` hands over a gradient with strides of 0; each frame's is then its scaled weight."""
+    hidden, alphas = random_rows(rows=3, frames=20)
+    hidden.requires_grad_()
+    targets = torch.tensor([4, 9, 2])
+    integrate_and_fire(hidden, alphas, targets=targets).embeddings.sum().backward()
+    weights = alphas * (targets / alphas.sum(1))[:, None]
+    torch.testing.assert_close(hidden.grad, weights[..., None].expand_as(hidden))
+
+
+def test_quantity_is_the_raw_sum_and_positions_carry_no_gradient():
+    hidden, alphas = random_rows(rows=3, frames=20)
+    alphas.requires_grad_()
+    out = integrate_and_fire(hidden, alphas, targets=torch.tensor([4, 9, 2]))
+    torch.testing.assert_close(out.quantity, alphas.detach().sum(1).float())
+    (out.quantity - 4).abs().sum().backward()
+    assert torch.equal(alphas.grad, torch.sign(out.quantity.detach() - 4).double()[:, None].expand(3, 20))
+    assert not out.starts.requires_grad and not out.fires.requires_grad
+
+
+@pytest.mark.parametrize("frames", [0, 5])
+def test_a_row_without_frames(frames):
+    alphas = torch.zeros(2, frames)
+    alphas[0] = 0.9
+    out = integrate_and_fire(torch.randn(2, frames, 3), alphas, targets=torch.tensor([2, 3]))
+    assert out.lengths.tolist() == [2, 3]
+    assert not out.embeddings[1].any() and not out.fires[1].any() and not out.starts[1].any()
+
+
+def test_predictor_reads_nothing_from_the_padding():
+    torch.manual_seed(0)
+    cif = CIF(8, 16)
+    hidden, lengths = torch.randn(3, 30, 8), torch.tensor([30, 11, 0])
+    other = hidden.clone()
+    other[1, 11:], other[2] = 1e3, torch.nan
+    other.requires_grad_()
+    targets = torch.tensor([6, 2, 0])
+    for kwargs in ({}, {"targets": targets}):
+        clean, dirty = cif(hidden, lengths, **kwargs), cif(other, lengths, **kwargs)
+        assert all(torch.equal(a, b) for a, b in zip(clean, dirty, strict=True))
+        assert dirty.lengths[2] == 0
+    (dirty.embeddings.pow(2).sum() + dirty.quantity.sum()).backward()
+    assert other.grad[0].any() and not other.grad[1, 11:].any() and not other.grad[2].any()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in cif.parameters())
+
+
+def test_predictor_fires_alike_under_autocast():
+    torch.manual_seed(0)
+    cif = CIF(8, 16)
+    hidden, lengths = torch.randn(4, 200, 8), torch.full((4,), 200)
+    exact = cif(hidden, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = cif(hidden, lengths)
+    assert torch.equal(cast.fires, exact.fires) and torch.equal(cast.embeddings, exact.embeddings)
+
+
+def test_an_even_kernel_is_refused():
+    with pytest.raises(ValueError, match="odd"):
+        CIF(8, 16, kernel=4)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from xllm.config import IGNORE, CIFConfig, DecoderConfig, RecognizerConfig, SpeechEncoderConfig
-from xllm.speech.recognizer import Recognizer
-from xllm.speech.units import BLANK, UNKNOWN, Units
+from xllm.speech.decoder import SyllableHead
+from xllm.speech.recognizer import Recognizer, flat_weights
+from xllm.speech.units import BLANK, UNKNOWN, Units, syllable_parts
 
 UNITS = Units(("<blank>", "<unk>", *"天地人你我"), ("<blank>", "<unk>", "tian1", "di4", "ren2", "ni3", "wo3"))
 
@@ -152,3 +153,26 @@ def test_nothing_said_is_an_empty_recognition(recognizer):
         list(recognizer.cif.parameters())[-1].fill_(-30.0)  # the weight predictor's last bias: never fires
     (result,) = recognizer.recognize(torch.randn(1, 90, 80), torch.tensor([90]))
     assert result.ids == [] and result.fires == []
+
+
+def test_flat_start_spreads_tokens_over_sound_and_teaches_cif():
+    features = torch.full((2, 80, 80), -1.0)
+    features[0, 16:64] = 1.0
+    features[1, 8:40] = 1.0
+    weights = flat_weights(features, torch.tensor([10, 5]), torch.tensor([3, 2]), 8)
+    assert weights.sum(1).tolist() == pytest.approx([3, 2])
+    assert weights[0, 2:8].tolist() == pytest.approx([0.5] * 6, abs=0.01) and not weights[1, 5:].any()
+    recognizer = make().train()
+    losses = recognizer.losses(**batch(), flat_start=True)
+    losses["alignment"].backward()
+    assert recognizer.cif.weight.weight.grad.abs().sum() > 0
+    assert "alignment" not in recognizer.losses(**batch())
+
+
+def test_syllables_share_their_parts():
+    head = SyllableHead(4, ("<blank>", "<unk>", "zhang3", "zhang4", "ma3"))
+    before = head(torch.ones(4))
+    assert syllable_parts("zhang3") == ("zh-", "-ang", "3") and syllable_parts("an1") == ("-", "-an", "1")
+    with torch.no_grad():
+        head.parts.bias[head.parts.bias.shape[0] - 1] += 1.0  # `zh-`, last in the sorted parts
+    assert (head(torch.ones(4)) - before).tolist() == pytest.approx([0, 0, 1, 1, 0], abs=1e-6)

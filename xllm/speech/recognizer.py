@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xllm.config import IGNORE, RecognizerConfig
-from xllm.speech.cif import CIF, CIFOutput
-from xllm.speech.conformer import SpeechEncoder
+from xllm.speech.cif import CIF, CIFOutput, integrate_and_fire
+from xllm.speech.conformer import SpeechEncoder, length_mask
 from xllm.speech.decoder import Decoder, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
 
@@ -27,6 +27,17 @@ class Recognition(NamedTuple):
     scores: list[float]
     starts: list[float]
     fires: list[float]
+
+
+def flat_weights(features: Tensor, frames: Tensor, tokens: Tensor, rate: int) -> Tensor:
+    """Weights [B, U] that spread each utterance's tokens evenly over its louder frames.
+
+    From normalised fbank [B, F, mels]; `frames` and `tokens` [B] count encoder frames and tokens, `rate` is F / U.
+    """
+    loud = (features.mean(-1) > -0.3).float()
+    loud = F.pad(loud, (0, -loud.shape[1] % rate)).unflatten(1, (-1, rate)).mean(-1)
+    weights = (loud + 1e-3) * length_mask(frames, loud.shape[1])
+    return weights * (tokens / weights.sum(1))[:, None]
 
 
 class Recognizer(nn.Module):
@@ -48,15 +59,9 @@ class Recognizer(nn.Module):
             else nn.Linear(width, len(units.characters))
         )
 
-    def encode(
-        self, features: Tensor, lengths: Tensor, targets: Tensor | None = None
-    ) -> tuple[CIFOutput, Tensor, Tensor]:
-        """Fbank [B, F, mels] to CIF vectors, encoder output [B, U, D] and its lengths [B].
-
-        `targets` [B] scales the weights so that exactly that many tokens fire (training).
-        """
-        hidden, lengths = self.encoder(features, lengths)
-        return self.cif(hidden, lengths, targets), hidden, lengths
+    def encode(self, features: Tensor, lengths: Tensor) -> CIFOutput:
+        """Fbank [B, F, mels] of `lengths` [B] to CIF vectors."""
+        return self.cif(*self.encoder(features, lengths))
 
     def losses(
         self,
@@ -67,8 +72,12 @@ class Recognizer(nn.Module):
         syllables: Tensor | None = None,
         visual: Tensor | None = None,
         linguistic: Tensor | None = None,
+        flat_start: bool = False,
     ) -> dict[str, Tensor]:
         """Losses of one batch; `loss` is their weighted sum, all are means per character.
+
+        With `flat_start` the tokens come from `flat_weights`, and CIF's own weights learn to resemble them: until
+        the encoder hears anything, CIF cannot learn where tokens are, nor the encoder what they are.
 
         `characters` [B, L] (IGNORE beyond `token_lengths` [B]); `features` [B, F, mels] with `feature_lengths`
         [B], or none to train the decoder on text alone from its `syllables` [B, L].
@@ -76,12 +85,16 @@ class Recognizer(nn.Module):
         config = self.config
         if features is None:
             return self._text_losses(characters, token_lengths, syllables)
-        out, hidden, frames = self.encode(features, feature_lengths, token_lengths)
+        hidden, frames = self.encoder(features, feature_lengths)
+        alphas = self.cif.weights(hidden, frames)
+        flat = flat_weights(features, frames, token_lengths, self.encoder.rate) if flat_start else None
+        out = integrate_and_fire(hidden, alphas if flat is None else flat, targets=token_lengths)
         read, syllable_logits = self.decoder.from_cif(out.embeddings)
         logits = self.decoder(read, token_lengths, self._previous(characters), visual, linguistic)
         losses = {"ce": self._cross_entropy(logits, characters)}
         # Per character like the other losses: per utterance its gradient drowns theirs (docs/decisions.md).
-        losses["quantity"] = (out.quantity - token_lengths).abs().sum() / token_lengths.sum().clamp(min=1)
+        count = token_lengths.sum().clamp(min=1)
+        losses["quantity"] = (alphas.sum(1) - token_lengths).abs().sum() / count
         units = characters if syllable_logits is None else syllables
         ctc = F.ctc_loss(
             self.ctc(hidden).float().log_softmax(-1).transpose(0, 1),
@@ -92,13 +105,16 @@ class Recognizer(nn.Module):
             reduction="none",
             zero_infinity=True,
         )
-        losses["ctc"] = ctc.sum() / token_lengths.sum().clamp(min=1)
+        losses["ctc"] = ctc.sum() / count
         total = losses["ce"] + config.quantity_weight * losses["quantity"] + config.ctc_weight * losses["ctc"]
         if syllable_logits is not None:
             losses["syllable"] = self._cross_entropy(syllable_logits, syllables)
             total = total + config.syllable_weight * losses["syllable"]
+        if flat is not None:
+            losses["alignment"] = (alphas - flat).abs().sum() / count
+            total = total + losses["alignment"]
         right = (logits.argmax(-1) == characters) & (characters != IGNORE)
-        losses["wrong"] = 1 - right.sum() / token_lengths.sum().clamp(min=1)
+        losses["wrong"] = 1 - right.sum() / count
         return {"loss": total, **losses}
 
     def _text_losses(self, characters: Tensor, lengths: Tensor, syllables: Tensor | None) -> dict[str, Tensor]:
@@ -136,7 +152,7 @@ class Recognizer(nn.Module):
         linguistic: Tensor | None = None,
     ) -> list[Recognition]:
         """Transcribe fbank [B, F, mels] of `lengths` [B]. `beam` matters to the autoregressive form only."""
-        return self.decode(self.encode(features, lengths)[0], beam, visual, linguistic)
+        return self.decode(self.encode(features, lengths), beam, visual, linguistic)
 
     @torch.inference_mode()
     def decode(

@@ -46,7 +46,7 @@ class Examples(ABC):
 
     def __init__(self, manifests: tuple[Path, ...]):
         self.rows = read_manifest(*manifests)
-        self.augmenting = True  # the trainer turns it off for a stage's first epochs
+        self.flat_start = False  # the trainer turns it on for a stage's first epochs
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -182,7 +182,7 @@ class SpeechExamples(Examples):
             example["syllables"] = self.units.encode_reading(row["reading"])
         if not self.speech[item]:
             return example
-        augment = generator is not None and self.augment and self.augmenting
+        augment = generator is not None and self.augment and not self.flat_start
         speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))] if augment else 1.0
         features = (
             self.caches[speed][item]
@@ -203,6 +203,7 @@ class SpeechExamples(Examples):
         if "features" in items[0]:
             batch["features"] = pad_sequence([item["features"] for item in items], batch_first=True)
             batch["feature_lengths"] = torch.tensor([item["features"].shape[0] for item in items])
+            batch["flat_start"] = self.flat_start
         return batch
 
 

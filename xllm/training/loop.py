@@ -190,7 +190,7 @@ class Trainer:
         batches = self.batches(place.epoch)
         usable = len(batches) // world * world or len(batches)
         order = list(range(place.batch + rank, usable, world))
-        self.examples.augmenting = config.augment and place.epoch >= config.augment_after
+        self.examples.flat_start = place.epoch < config.flat_start
         data = BatchDataset(self.examples, batches, self.recipe.seed, place.epoch, True)
         self.model.train()
         meter = _Meter()
