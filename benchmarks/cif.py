@@ -4,8 +4,9 @@
     PYTHONPATH=/tmp/torch-cif python benchmarks/cif.py
 
 Every form integrates the same frames under the same weights, scaled to the same numbers of tokens, and takes
-the gradient of both. Their calls alternate, so a busy machine slows all alike; times are medians. Errors are
-against a float64 loop; lengths are counted on rows of their own, scaled (`targets`) and unscaled.
+the gradient of both. Times are medians of CPU time, the calls of all forms alternating: whatever else runs on the
+machine counts for nothing or slows all alike. Errors are against a float64 loop; lengths are counted on rows of
+their own, scaled (`targets`) and unscaled.
 """
 
 import ctypes
@@ -80,13 +81,13 @@ def realistic(batch: int, frames: int, width: int) -> tuple[Tensor, Tensor, Tens
 
 
 def step(form, hidden: Tensor, alphas: Tensor, targets: Tensor, weights: Tensor) -> float:
-    """Seconds of one forward and backward pass."""
+    """CPU seconds of one forward and backward pass."""
     hidden.grad = alphas.grad = None
-    start = time.perf_counter()
+    start = time.process_time()
     embeddings, _ = form(hidden, alphas, targets)
     # A loop that loses its last fire comes back one token short.
     embeddings.backward(weights[:, : embeddings.shape[1]])
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def max_error(form, hidden: Tensor, alphas: Tensor, targets: Tensor) -> float:
@@ -127,7 +128,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     keep_freed_memory()
-    print(f"torch {torch.__version__}, one thread, float32, forward + backward")
+    print(f"torch {torch.__version__}, one thread, float32, forward + backward, CPU time")
     print(f"medians of {FAST_ROUNDS} interleaved calls, {LOOP_ROUNDS} for the loop")
     print(f"{'B/U/D':>14} {'form':>10} {'ms':>10} {'x xllm':>8} {'max error':>10}")
     for size in SIZES:

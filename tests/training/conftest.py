@@ -100,6 +100,7 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
                 "dev": [f"{at}/dev.jsonl"],
                 "start_from": [f"{at}/run0", f"{at}/run1"],
                 "output": f"{at}/run2",
+                "cache": f"{at}/cache",
                 "views": 2,
                 "batch_cost": 60,
                 **common,

@@ -180,17 +180,20 @@ class CIF(nn.Module):
 
     def weights(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """Weights alpha [B, U], float32, of frames hidden [B, U, D]; 0 beyond `lengths` [B]."""
-        frames = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
-        hidden = hidden.masked_fill(~frames[..., None], 0.0)
+        padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths[:, None]
+        hidden = hidden.masked_fill(padding[..., None], 0.0)
         # Out of autocast: weights rounded to bfloat16 would fire elsewhere than the same weights in float32.
         with torch.autocast(hidden.device.type, enabled=False):
             inner = self.conv(hidden.to(self.conv.weight.dtype).transpose(1, 2)).relu()
             alphas = self.weight(inner.transpose(1, 2)).squeeze(-1).float().sigmoid()
-        return alphas.masked_fill(~frames, 0.0)
+        return alphas.masked_fill(padding, 0.0)
 
     def forward(self, hidden: Tensor, lengths: Tensor, targets: Tensor | None = None) -> CIFOutput:
         """Frames hidden [B, U, D], their number `lengths` [B], in training tokens `targets` [B] -> CIFOutput.
 
         What lies in the padding has no influence. Raises ValueError as `integrate_and_fire` does.
         """
+        # A weight of 0 does not silence a frame that is not finite, as a row without any frame may leave behind.
+        padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths[:, None]
+        hidden = hidden.masked_fill(padding[..., None], 0.0)
         return integrate_and_fire(hidden, self.weights(hidden, lengths), targets=targets)

@@ -1,8 +1,5 @@
 """What a stage feeds its model: one class per kind of example, each turning a manifest's rows into batches."""
 
-import hashlib
-import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,27 +10,19 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from xllm.config import IGNORE
-from xllm.errors import XLLMError
-from xllm.features import SPEEDS, seeded, spec_augment, speech_features
+from xllm.errors import ManifestError, XLLMError
+from xllm.features import SPEEDS, seeded, spec_augment
 from xllm.manifest import read_manifest
-from xllm.media import load_audio, probe_audio
+from xllm.media import probe_audio
 from xllm.prompt import INSTRUCTIONS, Prompt
 from xllm.speech.units import UNKNOWN, Units
 from xllm.text import normalize
-from xllm.training.cache import RaggedCache, cached
+from xllm.training.cache import cached
+from xllm.training.fbanks import Fbanks, Progress, fingerprint
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
 DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
 READING_NOISE = 0.1  # share of syllables replaced in the dictation examples of stage 0
-Progress = Callable[[str, int, int], None]
-
-
-def fingerprint(paths: list[str]) -> str:
-    """A hash of files' names, sizes and times: changes when any of them does."""
-    stats = [
-        (path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if os.path.exists(path) else path for path in paths
-    ]
-    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
 
 
 def pad_ids(rows: list[list[int]], value: int) -> Tensor:
@@ -129,35 +118,17 @@ class SpeechExamples(Examples):
         progress: Progress | None = None,
     ):
         super().__init__(manifests)
-        self.units, self.mels, self.augment = units, mels, augment
+        self.units, self.augment = units, augment
         self.speech = self.rows["speech"][:]
-        self.caches: dict[float, RaggedCache] = {}
-        if cache is not None:
-            key = fingerprint([path for path in self.speech if path])
-            for speed in SPEEDS if augment else (1.0,):
-                self.caches[speed] = cached(
-                    cache / f"fbank-{speed}",
-                    {"files": key, "mels": mels, "speed": speed},
-                    len(self),
-                    lambda items, speed=speed: self._compute(items, speed),
-                    lambda done, total, speed=speed: progress and progress(f"features at speed {speed}", done, total),
-                )
-
-    def _compute(self, items: list[int], speed: float) -> Iterator[Tensor | Exception]:
-        for item in items:
-            try:
-                path = self.speech[item]
-                yield speech_features(load_audio(path), self.mels, speed) if path else torch.zeros(0, self.mels)
-            except XLLMError as error:
-                yield error
+        self.fbanks = Fbanks(self.speech, mels, SPEEDS if augment else (1.0,), cache, progress)
 
     def kind(self, item: int) -> int:
         return 0 if self.speech[item] else 1
 
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
-        if self.caches and item in self.caches[1.0].failed:
-            return self.caches[1.0].failed[item]
+        if reason := self.fbanks.failed(item):
+            return reason
         characters = self.units.encode(row["response"] or "")
         if not characters:
             return "the response has no characters"
@@ -170,10 +141,9 @@ class SpeechExamples(Examples):
     def cost(self, item: int) -> int:
         if not self.speech[item]:
             return FRAMES_PER_TOKEN * len(self.rows[item]["response"])
-        if self.caches:
-            return self.caches[1.0].length(item)
-        seconds = self.rows[item]["duration"] or probe_audio(Path(self.speech[item]))
-        return int(100 * seconds)
+        return self.fbanks.length(item) or int(
+            100 * (self.rows[item]["duration"] or probe_audio(Path(self.speech[item])))
+        )
 
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
@@ -184,11 +154,7 @@ class SpeechExamples(Examples):
             return example
         augment = generator is not None and self.augment and not self.flat_start
         speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))] if augment else 1.0
-        features = (
-            self.caches[speed][item]
-            if self.caches
-            else speech_features(load_audio(self.speech[item]), self.mels, speed)
-        )
+        features = self.fbanks.load(item, speed)
         example["features"] = spec_augment(features, generator) if augment else features
         return example
 
@@ -222,38 +188,39 @@ class TokenExamples(Examples):
         mels: int,
         views: int,
         seed: int,
-        cache: Path,
+        folder: Path,
+        cache: Path | None = None,
         progress: Progress | None = None,
     ):
+        """`encode` makes CIF vectors of fbanks with the frozen weights that `key` stands for, kept in `folder`."""
         super().__init__(manifests)
-        self.encode, self.mels, self.seed = encode, mels, seed
+        self.encode, self.seed = encode, seed
         speech = self.rows["speech"][:]
-        files = fingerprint([path for path in speech if path])
+        if silent := [self.name(item) for item, path in enumerate(speech) if not path]:
+            raise ManifestError(f"sample {silent[0]!r} has no speech, and stage 2 of speech needs it in every row")
+        self.fbanks = Fbanks(speech, mels, SPEEDS if views > 1 else (1.0,), cache, progress)
+        files = fingerprint(speech)
         self.views = [
             cached(
-                cache / f"tokens-{view}",
+                folder / f"tokens-{view}",
                 {"files": files, "frozen": key, "view": view, "seed": seed},
                 len(self),
-                lambda items, view=view: self._compute(speech, items, view),
+                lambda items, view=view: self._compute(items, view),
                 lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
             )
             for view in range(views)
         ]
 
-    def _compute(self, speech: list[str], items: list[int], view: int) -> Iterator[Tensor | Exception]:
+    def _compute(self, items: list[int], view: int) -> Iterator[Tensor | Exception]:
         features: dict[int, Tensor] = {}
         failed: dict[int, Exception] = {}
         for item in items:
             try:
-                wave = load_audio(speech[item])
+                features[item] = self.fbanks.load(item, SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
+                if view:
+                    features[item] = spec_augment(features[item], seeded(self.seed, view, item))
             except XLLMError as error:
                 failed[item] = error
-                continue
-            generator = seeded(self.seed, view, item)
-            speed = SPEEDS[(view + 1) % len(SPEEDS)]  # view 0 is untouched
-            features[item] = speech_features(wave, self.mels, speed)
-            if view:
-                features[item] = spec_augment(features[item], generator)
         vectors = dict(zip(features, self.encode(list(features.values())), strict=True)) if features else {}
         for item in items:
             yield failed[item] if item in failed else vectors[item]

@@ -23,6 +23,7 @@ from xllm.config import Recipe, StageConfig, to_yaml
 from xllm.errors import ConfigError
 from xllm.files import write_atomic
 from xllm.training.data import BatchDataset, keep, loader, make_batches, padding_waste
+from xllm.training.meter import Meter
 from xllm.training.schedule import learning_rate
 from xllm.training.stages import build
 from xllm.training.state import Checkpoints, Place
@@ -101,12 +102,19 @@ class Trainer:
             for name, tensor in self.weights().items():
                 tensor.copy_(values[name])
 
+    def _positions(self, epoch: int) -> list[np.ndarray]:
+        """The epoch's batches as positions in `items`."""
+        config = self.config
+        return make_batches(self.costs, self.kinds, config.batch_cost, config.window, self.recipe.seed, epoch)
+
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The epoch's batches of item numbers."""
-        batches = make_batches(
-            self.costs, self.kinds, self.config.batch_cost, self.config.window, self.recipe.seed, epoch
-        )
-        return [self.items[batch] for batch in batches]
+        return [self.items[positions] for positions in self._positions(epoch)]
+
+    @property
+    def padding(self) -> float:
+        """Padded over real size of the first epoch's batches."""
+        return round(padding_waste(self.costs, self._positions(0)), 3)
 
     def dry_run(self) -> dict[str, Any]:
         """Forward and backward on the epoch's costliest batch: its size, samples, loss and the memory it took."""
@@ -129,15 +137,7 @@ class Trainer:
             "loss": float(loss.detach()),
             "memory_bytes": int(memory),
             "batches": len(batches),
-            "padding": round(
-                padding_waste(
-                    self.costs,
-                    make_batches(
-                        self.costs, self.kinds, self.config.batch_cost, self.config.window, self.recipe.seed, 0
-                    ),
-                ),
-                3,
-            ),
+            "padding": self.padding,
         }
 
     def run(self, resume: bool = False) -> None:
@@ -178,9 +178,7 @@ class Trainer:
                 "epochs": self.config.epochs,
                 "device": str(self.accelerator.device),
                 "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
-                "padding": round(
-                    padding_waste(np.array([self.examples.cost(i) for i in range(len(self.examples))]), batches), 3
-                ),
+                "padding": self.padding,
             },
         )
 
@@ -193,7 +191,7 @@ class Trainer:
         self.examples.flat_start = place.epoch < config.flat_start
         data = BatchDataset(self.examples, batches, self.recipe.seed, place.epoch, True)
         self.model.train()
-        meter = _Meter()
+        meter = Meter()
         micro = 0
         asked = time.perf_counter()
         for batch, dropped in loader(data, order, config.workers):
@@ -235,10 +233,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.place.step += 1
 
-    def _log(self, meter: "_Meter", batches: int) -> None:
+    def _log(self, meter: Meter, batches: int) -> None:
         place, config = self.place, self.config
         numbers = meter.read()
-        place.samples += numbers.pop("samples") * self.accelerator.num_processes
         left = batches * (config.epochs - place.epoch) - place.batch
         entry = {
             "step": place.step,
@@ -337,36 +334,3 @@ class Trainer:
         model = self.accelerator.unwrap_model(self.model).model
         parts = [name for name, _ in model.named_children() if name != "llm" or self.recipe.model.llm.name is None]
         checkpoint.save(folder, self.recipe.name, self.recipe.model, checkpoint.tensors(model, parts), half=True)
-
-
-class _Meter:
-    """Means since the last reading: losses, samples per second, share of time spent waiting for data."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self.started, self.waited, self.samples, self.batches = time.perf_counter(), 0.0, 0, 0
-        self.totals: dict[str, list[Tensor]] = {}
-
-    def wait(self, seconds: float) -> None:
-        self.waited += seconds
-
-    def add(self, losses: dict[str, Tensor], samples: int) -> None:
-        self.samples += samples
-        self.batches += 1
-        for key, value in losses.items():
-            self.totals.setdefault(key, []).append(value)
-
-    def read(self) -> dict[str, float]:
-        """The means, then start again."""
-        spent = max(time.perf_counter() - self.started, 1e-9)
-        numbers = {key: round(float(torch.stack(values).float().mean()), 5) for key, values in self.totals.items()}
-        numbers |= {
-            "samples": self.samples,
-            "samples_s": round(self.samples / spent, 1),
-            "data_wait": round(self.waited / spent, 3),
-            "batch_s": spent / max(1, self.batches),
-        }
-        self._reset()
-        return numbers

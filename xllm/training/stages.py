@@ -47,7 +47,7 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
 
 
 def _tokens(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
-    cache = (config.cache or config.output / "cache") / ("train" if training else "dev")
+    split = "train" if training else "dev"
     return TokenExamples(
         manifests,
         model.speech_tokens,
@@ -55,7 +55,8 @@ def _tokens(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         recipe.model.recognizer.encoder.mels,
         config.views if training else 1,
         recipe.seed,
-        cache,
+        (config.cache or config.output / "cache") / split,
+        config.cache and config.cache / split,
         progress,
     )
 

@@ -26,7 +26,6 @@ class Place:
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    samples: int = 0
     items: int = 0  # samples in the training set, to notice another one
     best: list[tuple[float, int]] = field(default_factory=list)  # (dev loss, epoch) of the weights kept
 

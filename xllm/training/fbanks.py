@@ -1,0 +1,71 @@
+"""Fbank of a manifest's speech at several speeds, computed when asked for or once for all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from xllm.errors import XLLMError
+from xllm.features import speech_features
+from xllm.media import load_audio
+from xllm.training.cache import RaggedCache, cached
+
+Progress = Callable[[str, int, int], None]  # what is computed, how many are done, of how many
+
+
+def fingerprint(paths: Sequence[str]) -> str:
+    """A hash of files' names, sizes and times: changes when any of them does."""
+    stats = [
+        (path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if os.path.exists(path) else path for path in paths
+    ]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+
+
+class Fbanks:
+    """Normalised fbank [F, mels] by item number; items without a path have none."""
+
+    def __init__(
+        self,
+        paths: Sequence[str | None],
+        mels: int,
+        speeds: Sequence[float],
+        cache: Path | None = None,
+        progress: Progress | None = None,
+    ):
+        """With `cache`, a folder, features of all `speeds` are computed now, unless they are there already."""
+        self.paths, self.mels = paths, mels
+        spoken = [item for item, path in enumerate(paths) if path]
+        self._row = {item: row for row, item in enumerate(spoken)}
+        self._caches: dict[float, RaggedCache] = {}
+        for speed in speeds if cache is not None else ():
+            self._caches[speed] = cached(
+                cache / f"fbank-{speed}",
+                {"files": fingerprint([paths[item] for item in spoken]), "mels": mels, "speed": speed},
+                len(spoken),
+                lambda rows, speed=speed: self._compute([spoken[row] for row in rows], speed),
+                lambda done, total, speed=speed: progress and progress(f"features at speed {speed}", done, total),
+            )
+
+    def _compute(self, items: list[int], speed: float) -> Iterator[Tensor | Exception]:
+        for item in items:
+            try:
+                yield speech_features(load_audio(self.paths[item]), self.mels, speed)
+            except XLLMError as error:
+                yield error
+
+    def failed(self, item: int) -> str | None:
+        """Why the item's audio cannot be used, as far as that is known before it is loaded."""
+        return next((c.failed.get(self._row[item]) for c in self._caches.values() if item in self._row), None)
+
+    def length(self, item: int) -> int | None:
+        """Frames at the first speed, if they have been computed."""
+        return next((cache.length(self._row[item]) for cache in self._caches.values()), None)
+
+    def load(self, item: int, speed: float = 1.0) -> Tensor:
+        """The item's features; raises MediaError when its audio cannot be used."""
+        if speed in self._caches:
+            return self._caches[speed][self._row[item]]
+        return speech_features(load_audio(self.paths[item]), self.mels, speed)
