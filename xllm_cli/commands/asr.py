@@ -17,7 +17,7 @@ JOURNAL = ".xllm-asr.jsonl"  # in the output folder: what is done, for --resume
 def asr(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Files, folders, 'globs', manifests (.jsonl), or - for stdin."),
+        typer.Argument(metavar="INPUT", help="Files, folders, 'globs', manifests (.jsonl), or - for stdin."),
     ],
     model: Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")] = "tiny",
     engine: Annotated[
@@ -36,8 +36,11 @@ def asr(
 ) -> None:
     """Transcribe speech: text on stdout in the order of the inputs, everything else on stderr.
 
-    One input prints its text alone; several print `path<TAB>text`. jsonl and json hold times and scores of every
-    character. Exit code 1 if some inputs failed, 2 for wrong usage.
+    One input prints its text alone; several print `path<TAB>text`.
+
+    jsonl and json hold the time and score of every character.
+
+    Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
     """
     from xllm.errors import ConfigError, XLLMError
     from xllm_cli.inputs import expand

@@ -16,7 +16,7 @@ def train(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="A key of the stage (lr=1e-4), or a path from the root (model.llm.layers=8).",
         ),
     ] = None,
@@ -35,7 +35,10 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe, then stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Train one stage; the run's folder becomes a checkpoint for later stages and `xllm asr --model`."""
+    """Train one stage of a recipe.
+
+    The run's folder becomes a checkpoint for later stages and `xllm asr --model`.
+    """
     from xllm.config import load_recipe, to_yaml
 
     loaded = load_recipe(recipe, overrides or [], stage, modality)
