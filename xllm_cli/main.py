@@ -64,3 +64,7 @@ def main() -> None:
         first = (str(error).splitlines() or ["no message"])[0]
         note(f"error: unexpected {type(error).__name__}: {first} (run again with --debug and report it)")
         sys.exit(FAILED)
+
+
+if __name__ == "__main__":  # `accelerate launch -m xllm_cli.main`
+    main()

@@ -6,6 +6,7 @@ rate are functions of the place in the run, and dropout's random state is saved 
 """
 
 import json
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -55,6 +56,8 @@ class Trainer:
         precision = config.precision
         if precision == "auto":
             precision = "bfloat16" if device.type == "cuda" else "float32"
+        if "LOCAL_RANK" not in os.environ:  # started alone, not by `accelerate launch`: the device is ours to say
+            os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="bf16" if precision == "bfloat16" else "no",

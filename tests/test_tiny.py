@@ -1,0 +1,74 @@
+"""The trained system in the package: it answers, alike in batches and alone, and keeps quiet when it should."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from xllm.checkpoint import BUNDLES
+from xllm.evaluation.recognition import score, summarize
+from xllm.manifest import iterate_manifest
+from xllm.media import SAMPLE_RATE, load_audio
+from xllm.model import ENGINES, XLLM
+from xllm.transcribe import Source, transcribe
+
+EXAMPLES = list(iterate_manifest(Path(__file__).parents[1] / "examples" / "examples.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return XLLM.from_pretrained("tiny")
+
+
+@pytest.fixture(scope="module")
+def waves():
+    return [load_audio(row["speech"]) for row in EXAMPLES]
+
+
+def test_it_is_small_and_half_precision():
+    assert sum(f.stat().st_size for f in (BUNDLES / "tiny").rglob("*") if f.is_file()) < 50e6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_transcribes_sentences_and_voices_it_never_heard(tiny, waves, engine):
+    results = tiny.transcribe(waves, engine)
+    scores = [score(row["id"], "", row["response"], r.text) for row, r in zip(EXAMPLES, results, strict=True)]
+    assert summarize(scores).cer <= 40.0, "docs/reproduction.md says what is usual"
+    for result, wave in zip(results, waves, strict=True):
+        assert "".join(token.text for token in result.tokens) == result.text
+        times = [t for token in result.tokens for t in (token.start, token.end)]
+        assert times[-1] <= len(wave) / SAMPLE_RATE + 0.1 and all(token.start <= token.end for token in result.tokens)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_batched_text_equals_single_text(tiny, waves, engine):
+    odd = [*waves, waves[0][: SAMPLE_RATE // 2], torch.cat([waves[1], waves[2]])]
+    together = tiny.transcribe(odd, engine)
+    for wave, result in zip(odd, together, strict=True):
+        (alone,) = tiny.transcribe([wave], engine)
+        assert alone.text == result.text
+        assert alone.score == pytest.approx(result.score, abs=1e-3)
+
+
+def test_tokens_lie_in_the_two_utterances_and_not_in_the_pause(tiny, waves, tmp_path):
+    from media_files import write_audio
+
+    gap = torch.zeros(int(1.5 * SAMPLE_RATE))
+    path = write_audio(tmp_path / "two.wav", torch.cat([waves[0], gap, waves[1]]).numpy())
+    ((_, recording),) = transcribe([Source("two", str(path))], tiny, "cif")
+    assert len(recording.segments) == 2
+    first, second = recording.segments
+    pause = len(waves[0]) / SAMPLE_RATE
+    assert first.tokens[-1].end <= pause + 0.1 and second.tokens[0].start >= pause + 1.4
+    alone = tiny.transcribe([waves[0]], "cif")[0].text
+    assert summarize([score("x", "", alone, first.text)]).cer <= 20.0, "the neighbour does not disturb"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_silence_and_noise_have_no_text(tiny, tmp_path, engine):
+    from media_files import write_audio
+
+    quiet = write_audio(tmp_path / "quiet.wav", torch.zeros(3 * SAMPLE_RATE).numpy())
+    hiss = write_audio(tmp_path / "hiss.wav", (0.003 * torch.randn(3 * SAMPLE_RATE)).numpy())
+    for _, recording in transcribe([Source("q", str(quiet)), Source("h", str(hiss))], tiny, engine):
+        assert recording.text == "" and recording.segments == []
