@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import nn
 
 from xllm.config import Config, ModelConfig, read_yaml, to_yaml, validate
@@ -45,8 +45,9 @@ def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
 def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
     """Write safetensors atomically."""
     temporary = path.with_name(path.name + ".tmp")
-    save_file({name: t.detach().to("cpu").contiguous() for name, t in values.items()}, temporary)
-    with open(temporary, "rb") as file:
+    with open(temporary, "wb") as file:
+        file.write(serialize({name: t.detach().to("cpu").contiguous() for name, t in values.items()}))
+        file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
 
