@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ def show_warnings(quiet: bool) -> None:
     """Print the library's warnings as lines on stderr, unless `quiet`; hush other libraries' chatter."""
     import warnings
 
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore")
     logger = logging.getLogger("xllm")
     logger.handlers = [] if quiet else [_Lines()]
