@@ -4,19 +4,36 @@ Reference and hypothesis are compared after `xllm.text.normalize`: width, case, 
 numbers are left as they were spoken.
 """
 
-from collections.abc import Sequence
+import json
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
+from xllm.errors import ConfigError, ManifestError, XLLMError
+from xllm.manifest import parse_line
 from xllm.text import normalize
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
+class Utterance:
+    """What is to be recognised: a file, and the text spoken in it as the manifest writes it."""
+
+    id: str
+    speech: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class Score:
-    """One sample: characters as compared, and its errors."""
+    """One sample: characters as compared, and its errors. `duration` in seconds."""
 
     id: str
     speech: str
@@ -43,6 +60,15 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Run:
+    """One engine over a manifest: scores of what worked, messages of what did not by position, and the speed."""
+
+    scores: list[Score]
+    failures: dict[int, str]
+    real_time_factor: float  # seconds of reading and recognising per second of sound
+
+
+@dataclass(frozen=True)
 class Summary:
     """A set of samples: pooled error rate in percent, its 95% interval, and counts."""
 
@@ -57,6 +83,91 @@ class Summary:
     wrong_utterances: float  # percent with at least one error
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Error rate of one run minus that of another in points, with its 95% interval, over the samples both have."""
+
+    points: float
+    low: float
+    high: float
+    utterances: int
+
+
+def read_references(manifest: Path) -> tuple[list[Utterance], list[str]]:
+    """The samples of a manifest with speech and response, and what is wrong with its other lines.
+
+    Raises ManifestError when the manifest cannot be read or has no lines.
+    """
+    utterances: list[Utterance] = []
+    failures: list[str] = []
+    try:
+        with manifest.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    try:
+                        utterances.append(_utterance(line, f"{manifest}:{number}", manifest.parent))
+                    except ManifestError as error:
+                        failures.append(str(error))
+    except OSError as error:
+        raise ManifestError(f"{manifest}: cannot read the manifest: {error.strerror}; give a .jsonl file") from None
+    if not utterances and not failures:
+        raise ManifestError(f"{manifest}: no samples in this manifest")
+    return utterances, failures
+
+
+def _utterance(line: bytes, where: str, folder: Path) -> Utterance:
+    try:
+        row = parse_line(line.decode("utf-8"), where)
+    except UnicodeDecodeError:
+        raise ManifestError(f"{where}: not UTF-8; save the manifest as UTF-8") from None
+    if not row["speech"] or row["response"] is None:
+        raise ManifestError(f"{where}: needs 'speech' and 'response'")
+    return Utterance(row["id"], str(folder / row["speech"]), row["response"])
+
+
+def transcribe_manifest(
+    utterances: Sequence[Utterance],
+    model,
+    engine: str,
+    batch_size: int = 8,
+    done: Callable[[], None] = lambda: None,
+) -> Run:
+    """Recognise all utterances with one engine of `model` (an XLLM); `done` is called after each.
+
+    Raises ConfigError when the model lacks the engine.
+    """
+    from xllm.transcribe import Source, transcribe
+
+    outcomes = []
+    started = time.perf_counter()
+    for _, outcome in transcribe([Source(u.id, u.speech) for u in utterances], model, engine, batch_size):
+        outcomes.append(outcome)
+        done()
+    wall = time.perf_counter() - started
+    scores: list[Score] = []
+    failures: dict[int, str] = {}
+    for position, (utterance, outcome) in enumerate(zip(utterances, outcomes, strict=True)):
+        if isinstance(outcome, XLLMError):
+            failures[position] = str(outcome)
+        else:
+            sure = round(outcome.score, 4)
+            scores.append(
+                score(utterance.id, utterance.speech, utterance.reference, outcome.text, sure, outcome.duration)
+            )
+    return Run(scores, failures, round(wall / max(sum(s.duration for s in scores), 1e-9), 4))
+
+
+def read_scores(path: Path) -> list[Score]:
+    """The per-sample file of an earlier run (`Score.as_dict` a line). Raises ConfigError when it is none."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return [Score(**{k: v for k, v in json.loads(line).items() if k != "cer"}) for line in lines]
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the folder of a run with -o") from None
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigError(f"{path}: not written by `xllm eval asr -o`; give the folder of such a run") from None
+
+
 def score(
     sample: str, speech: str, reference: str, hypothesis: str, confidence: float = 1.0, duration: float = 0.0
 ) -> Score:
@@ -64,21 +175,27 @@ def score(
     import jiwer
 
     reference, hypothesis = normalize(reference), normalize(hypothesis)
-    if reference:
-        out = jiwer.process_characters(reference, hypothesis)
-        errors = out.substitutions, out.deletions, out.insertions
-    else:
-        errors = 0, 0, len(hypothesis)  # jiwer refuses empty references
+    out = jiwer.process_characters(reference, hypothesis)
+    errors = out.substitutions, out.deletions, out.insertions
     return Score(sample, speech, reference, hypothesis, *errors, confidence, duration)
 
 
-def _resampled(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    return values[draws].sum(axis=1)
+def _interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
+    """95% interval of the pooled rate in percent: utterances drawn with replacement, with a fixed seed.
+
+    One draw at a time: a matrix of all draws needs 1 GB at 30,000 utterances and is six times slower there.
+    """
+    random = np.random.default_rng(0)
+    rates = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        draw = random.integers(0, len(errors), len(errors))
+        rates[i] = 100 * errors[draw].sum() / max(1, lengths[draw].sum())
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return round(float(low), 2), round(float(high), 2)
 
 
-def _draws(count: int) -> np.ndarray:
-    """Utterances drawn with replacement, [RESAMPLES, count]; fixed, so that reports can be repeated."""
-    return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+def _rate(errors: np.ndarray, lengths: np.ndarray) -> float:
+    return round(100 * float(errors.sum()) / max(1, int(lengths.sum())), 2)
 
 
 def summarize(scores: Sequence[Score]) -> Summary:
@@ -87,13 +204,11 @@ def summarize(scores: Sequence[Score]) -> Summary:
         raise ValueError("no samples to summarize")
     errors = np.array([s.errors for s in scores])
     lengths = np.array([len(s.reference) for s in scores])
-    draws = _draws(len(scores))
-    rates = 100 * _resampled(errors, draws) / np.maximum(1, _resampled(lengths, draws))
-    low, high = np.percentile(rates, [2.5, 97.5])
+    low, high = _interval(errors, lengths)
     return Summary(
-        cer=round(100 * float(errors.sum()) / max(1, int(lengths.sum())), 2),
-        low=round(float(low), 2),
-        high=round(float(high), 2),
+        cer=_rate(errors, lengths),
+        low=low,
+        high=high,
         substitutions=sum(s.substitutions for s in scores),
         deletions=sum(s.deletions for s in scores),
         insertions=sum(s.insertions for s in scores),
@@ -103,21 +218,28 @@ def summarize(scores: Sequence[Score]) -> Summary:
     )
 
 
-def difference(a: Sequence[Score], b: Sequence[Score]) -> tuple[float, float, float]:
-    """CER of `b` minus CER of `a` in points on the samples both have, with its 95% interval (paired bootstrap).
+def _keyed(scores: Iterable[Score]) -> dict[tuple[str, str, int], Score]:
+    """Scores by id, reference and how often these came before: an id may repeat, a reference may have been edited."""
+    seen: Counter = Counter()
+    keyed = {}
+    for s in scores:
+        keyed[s.id, s.reference, seen[s.id, s.reference]] = s
+        seen[s.id, s.reference] += 1
+    return keyed
 
-    Raises ValueError when they share no sample.
+
+def difference(a: Sequence[Score], b: Sequence[Score]) -> Difference | None:
+    """CER of `b` minus CER of `a` on the samples both have (same id and reference), by a paired bootstrap.
+
+    None when they share no sample.
     """
-    other = {s.id: s for s in b}
-    pairs = [(s, other[s.id]) for s in a if s.id in other]
+    other = _keyed(b)
+    pairs = [(s, other[key]) for key, s in _keyed(a).items() if key in other]
     if not pairs:
-        raise ValueError("the two runs share no sample")
-    lengths = np.array([len(x.reference) for x, _ in pairs])
+        return None
     gap = np.array([y.errors - x.errors for x, y in pairs])
-    draws = _draws(len(pairs))
-    rates = 100 * _resampled(gap, draws) / np.maximum(1, _resampled(lengths, draws))
-    low, high = np.percentile(rates, [2.5, 97.5])
-    return round(100 * float(gap.sum()) / max(1, int(lengths.sum())), 2), round(float(low), 2), round(float(high), 2)
+    lengths = np.array([len(x.reference) for x, _ in pairs])
+    return Difference(_rate(gap, lengths), *_interval(gap, lengths), len(pairs))
 
 
 def worst(scores: Sequence[Score], count: int = 10) -> list[Score]:
@@ -126,11 +248,9 @@ def worst(scores: Sequence[Score], count: int = 10) -> list[Score]:
 
 
 def aligned(sample: Score) -> tuple[str, str]:
-    """Reference and hypothesis one above the other: errors in brackets, gaps as full-width underscores."""
+    """Reference and hypothesis one above the other, column by column: errors in brackets, gaps as underscores."""
     import jiwer
 
-    if not sample.reference or not sample.hypothesis:
-        return sample.reference or "＿", sample.hypothesis or "＿"
     above, below = "", ""
     for chunk in jiwer.process_characters(sample.reference, sample.hypothesis).alignments[0]:
         a = sample.reference[chunk.ref_start_idx : chunk.ref_end_idx]
@@ -138,6 +258,18 @@ def aligned(sample: Score) -> tuple[str, str]:
         if chunk.type == "equal":
             above, below = above + a, below + b
         else:
-            width = max(len(a), len(b))
-            above, below = above + f"[{a.ljust(width, '＿')}]", below + f"[{b.ljust(width, '＿')}]"
+            cells = [(_cell(x, y), _cell(y, x)) for x, y in zip_longest(a, b, fillvalue="")]
+            above += f"[{''.join(x for x, _ in cells)}]"
+            below += f"[{''.join(y for _, y in cells)}]"
     return above, below
+
+
+def _cell(character: str, beside: str) -> str:
+    """A character, or a gap, as wide on a terminal as the one above or below it."""
+    if not character:
+        return "＿" if _wide(beside) else "_"
+    return character + " " * (_wide(beside) and not _wide(character))
+
+
+def _wide(character: str) -> bool:
+    return character != "" and unicodedata.east_asian_width(character) in "WF"

@@ -1,7 +1,8 @@
 """`xllm eval`: how good a system is."""
 
 import json
-import time
+import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,126 +36,137 @@ def asr(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Character error rate with its 95% interval, both engines side by side, and the worst samples."""
-    from xllm.evaluation.recognition import aligned, difference, summarize, worst
+    from xllm.evaluation.recognition import difference, read_references, summarize
     from xllm.files import write_atomic, write_jsonl_atomic
 
     show_warnings(quiet)
-    references, failures = _references(manifest)
     engines = ("cif", "xllm") if engine == "both" else (engine,)
-    scores, speeds = {}, {}
-    for name in engines:
-        scores[name], broken, speeds[name] = _measure(references, model, name, batch_size, device, quiet)
-    failures += broken
+    utterances, broken = read_references(manifest)
+    others = _baseline(baseline, engines, utterances) if baseline else {}
+    if output:
+        _check_writable(output)
+    runs = _measure(utterances, model, engines, batch_size, device, quiet)
+    unheard = {position: message for run in runs.values() for position, message in run.failures.items()}
+    failures = [*broken, *(unheard[position] for position in sorted(unheard))]
     for failure in failures:
         note(f"error: {failure}")
-    summary: dict = {"manifest": str(manifest), "model": model, "failed": len(failures), "engines": {}}
-    for name in engines:
-        if scores[name]:
-            summary["engines"][name] = asdict(summarize(scores[name])) | {"real_time_factor": speeds[name]}
-    if len(summary["engines"]) == 2:
-        summary["xllm minus cif"] = difference(scores["cif"], scores["xllm"])
-    if baseline is not None:
-        for name in summary["engines"]:
-            summary["engines"][name]["minus baseline"] = difference(_read(baseline, name), scores[name])
-    if output is not None:
-        for name in engines:
-            write_jsonl_atomic(output / f"asr-{name}.jsonl", (s.as_dict() for s in scores[name]))
+
+    scores = {name: run.scores for name, run in runs.items() if run.scores}
+    summary: dict = {"manifest": str(manifest), "model": model, "failed": len(failures), "failures": failures}
+    summary["engines"] = {
+        name: asdict(summarize(scores[name])) | {"real_time_factor": runs[name].real_time_factor} for name in scores
+    }
+    if len(scores) == 2:
+        summary["xllm minus cif"] = asdict(difference(scores["cif"], scores["xllm"]))
+    for name in scores.keys() & others.keys():
+        if gap := difference(others[name], scores[name]):
+            summary["engines"][name]["minus baseline"] = asdict(gap)
+    if output:
+        for name, run in runs.items():
+            write_jsonl_atomic(output / f"asr-{name}.jsonl", (s.as_dict() for s in run.scores))
         write_atomic(output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
     if as_json:
         result(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
     else:
-        result(_table(summary))
-        for name in summary["engines"]:
-            if shown := worst(scores[name]):
-                result(f"\nworst of {name}:\n")
-            for sample in shown:
-                above, below = aligned(sample)
-                result(f"{100 * sample.cer:5.0f}%  {sample.id}\n  reference  {above}\n  hypothesis {below}\n")
+        _show_table(summary)
+        _show_worst(scores)
     if failures:
-        note(f"{len(failures)} of {len(references) + len(failures) - len(broken)} samples failed")
+        note(f"{len(failures)} of {len(utterances) + len(broken)} samples failed")
         raise typer.Exit(FAILED)
 
 
-def _references(manifest: Path):
-    """Sources with their reference texts, and what is wrong with broken lines."""
-    from xllm.errors import ManifestError
-    from xllm.manifest import parse_line
-    from xllm.transcribe import Source
+def _baseline(folder: Path, engines, utterances) -> dict:
+    """Scores of another run by engine; it must have a sample in common with this one."""
+    from xllm.errors import ConfigError
+    from xllm.evaluation.recognition import read_scores
+    from xllm.text import normalize
 
-    if not manifest.is_file():
-        raise ManifestError(f"{manifest}: no such manifest")
-    references, failures = [], []
-    for number, line in enumerate(manifest.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{manifest}:{number}"
-        try:
-            row = parse_line(line, where)
-            if row["speech"] is None or row["response"] is None:
-                raise ManifestError(f"{where}: needs 'speech' and 'response'")
-            references.append((Source(row["id"], str(manifest.parent / row["speech"])), row["response"]))
-        except ManifestError as error:
-            failures.append(str(error))
-    return references, failures
+    wanted = {(u.id, normalize(u.reference)) for u in utterances}
+    scores = {name: read_scores(folder / f"asr-{name}.jsonl") for name in engines}
+    for name, other in scores.items():
+        if wanted.isdisjoint((s.id, s.reference) for s in other):
+            raise ConfigError(f"--baseline {folder}: asr-{name}.jsonl has no sample of this manifest")
+    return scores
 
 
-def _measure(references, model: str, engine: str, batch_size: int, device: str, quiet: bool):
-    """Scores of one engine, what failed, and seconds of work per second of sound."""
+def _check_writable(folder: Path) -> None:
+    """Learn before the work, not after it, that its results cannot be written."""
+    from xllm.errors import ConfigError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"-o {folder}: cannot write there: {error.strerror}; choose another folder") from None
+
+
+def _measure(utterances, model: str, engines, batch_size: int, device: str, quiet: bool) -> dict:
+    """A run for each engine; none when there is nothing to recognise."""
+    if not utterances:
+        return {}
     from xllm.device import resolve_device
-    from xllm.errors import XLLMError
-    from xllm.evaluation.recognition import score
+    from xllm.evaluation.recognition import transcribe_manifest
     from xllm.model import XLLM
-    from xllm.transcribe import transcribe
 
     loaded = XLLM.from_pretrained(model, resolve_device(device))
-    scores, failures, seconds = [], [], 0.0
-    started = time.perf_counter()
+    runs = {}
     with progress_bar(quiet) as bar:
-        task = bar.add_task(engine, total=len(references))
-        outcomes = transcribe([source for source, _ in references], loaded, engine, batch_size)
-        for (source, reference), (_, outcome) in zip(references, outcomes, strict=True):
-            bar.advance(task)
-            if isinstance(outcome, XLLMError):
-                failures.append(str(outcome))
-                continue
-            seconds += outcome.duration
-            scores.append(
-                score(source.id, source.path, reference, outcome.text, round(outcome.score, 4), outcome.duration)
-            )
-    return scores, failures, round((time.perf_counter() - started) / max(seconds, 1e-9), 4)
+        for name in engines:
+            task = bar.add_task(name, total=len(utterances))
+            runs[name] = transcribe_manifest(utterances, loaded, name, batch_size, lambda task=task: bar.advance(task))
+    return runs
 
 
-def _read(folder: Path, engine: str):
-    """Scores of another run."""
-    from xllm.errors import ConfigError
-    from xllm.evaluation.recognition import Score
-
-    path = folder / f"asr-{engine}.jsonl"
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [Score(**{key: value for key, value in row.items() if key != "cer"}) for row in rows]
-    except (OSError, json.JSONDecodeError, TypeError):
-        raise ConfigError(f"--baseline {folder}: {path.name} is not there or not of `xllm eval asr -o`") from None
-
-
-def _table(summary: dict) -> str:
-    """Engines as columns of plain text."""
-    rows = [("", *summary["engines"])]
+def _rows(summary: dict) -> list[tuple[str, ...]]:
+    """The summary as rows of text, a column for each engine; one empty column when all samples failed."""
     columns = list(summary["engines"].values())
-    rows.append(("CER %", *(f"{c['cer']:.2f}" for c in columns)))
-    rows.append(("95% interval", *(f"{c['low']:.2f}-{c['high']:.2f}" for c in columns)))
-    for key in ("substitutions", "deletions", "insertions", "characters", "utterances"):
-        rows.append((key, *(str(c[key]) for c in columns)))
-    rows.append(("wrong utterances %", *(f"{c['wrong_utterances']:.1f}" for c in columns)))
-    rows.append(("real-time factor", *(f"{c['real_time_factor']:.3f}" for c in columns)))
+    rows = [("", *(summary["engines"] or [""]))]
+    if columns:
+        rows.append(("CER %", *(f"{c['cer']:.2f}" for c in columns)))
+        rows.append(("95% interval", *(f"{c['low']:.2f}-{c['high']:.2f}" for c in columns)))
+        for key in ("substitutions", "deletions", "insertions", "characters", "utterances"):
+            rows.append((key, *(str(c[key]) for c in columns)))
+        rows.append(("wrong utterances %", *(f"{c['wrong_utterances']:.1f}" for c in columns)))
+        rows.append(("real-time factor", *(f"{c['real_time_factor']:.3f}" for c in columns)))
     if any("minus baseline" in c for c in columns):
-        rows.append(("minus baseline", *("{:+.2f} ({:+.2f}..{:+.2f})".format(*c["minus baseline"]) for c in columns)))
+        rows.append(("minus baseline", *(_gap(c.get("minus baseline")) for c in columns)))
     if "xllm minus cif" in summary:
-        rows.append(("xllm minus cif", "{:+.2f} ({:+.2f}..{:+.2f})".format(*summary["xllm minus cif"])))
-    rows.append(("failed", str(summary["failed"])))
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
-    lines = (
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=False))])
-        for row in rows
-    )
-    return "".join(line.rstrip() + "\n" for line in lines)
+        rows.append(("xllm minus cif", *[""] * (len(columns) - 1), _gap(summary["xllm minus cif"])))
+    rows.append(("failed", *[str(summary["failed"])] * max(1, len(columns))))
+    return rows
+
+
+def _gap(gap: dict | None) -> str:
+    return "{points:+.2f} ({low:+.2f}..{high:+.2f})".format(**gap) if gap else "-"
+
+
+def _show_table(summary: dict) -> None:
+    """A table drawn by rich on a terminal, aligned plain text elsewhere."""
+    rows = _rows(summary)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*rows[0])
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows[1:]:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *cells in rows:
+        line = "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        result(line.rstrip() + "\n")
+
+
+def _show_worst(scores: dict) -> None:
+    """The ten worst samples of each engine, aligned."""
+    from xllm.evaluation.recognition import aligned, worst
+
+    for name, samples in scores.items():
+        if shown := worst(samples):
+            result(f"\nworst of {name}:\n")
+        for sample in shown:
+            above, below = aligned(sample)
+            result(f"{100 * sample.cer:5.0f}%  {sample.id}\n  reference  {above}\n  hypothesis {below}\n")
