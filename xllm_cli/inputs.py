@@ -65,7 +65,7 @@ def _glob(pattern: str) -> list[Source]:
 def _manifest(path: Path) -> tuple[list[Source], list[Failure]]:
     """Rows with `speech`; broken lines are failures, the others still count."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: text may hold U+2028
     except OSError as error:
         raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from None
     except UnicodeDecodeError:
