@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xllm.features import fbank, normalize, seeded, spec_augment, speech_features
+from xllm.features import augment, fbank, normalize, seeded, spec_augment, speech_features, trim, warp_frequency
 
 
 def test_frames_are_ten_milliseconds_and_short_audio_is_one():
@@ -42,3 +42,44 @@ def test_spec_augment_masks_within_limits_and_by_seed():
         masked = spec_augment(features, seeded(seed)) == 0
         assert masked.all(0).sum() <= 2 * 27 and masked.all(1).sum() <= 2 * 30
     assert spec_augment(torch.ones(1, 80), seeded(0)).shape == (1, 80)
+
+
+def sound_in_silence(before: float, after: float) -> torch.Tensor:
+    """A second of loud noise in faint noise, between silences in seconds."""
+    draw = torch.Generator().manual_seed(0)
+    sound = 0.3 * torch.randn(16000, generator=draw)
+    wave = torch.cat([torch.zeros(int(16000 * before)), sound, torch.zeros(int(16000 * after))])
+    return wave + 1e-3 * torch.randn(len(wave), generator=draw)
+
+
+def tone(pitch: float) -> torch.Tensor:
+    return 0.3 * torch.sin(2 * torch.pi * pitch * torch.arange(16000) / 16000) + 1e-3 * torch.randn(16000)
+
+
+def test_trimmed_features_are_those_of_a_trimmed_wave():
+    features = speech_features(sound_in_silence(0.6, 0.6))
+    lengths = set()
+    for seed in range(20):
+        cut = trim(features, seeded(seed))
+        assert 95 <= len(cut) <= len(features)
+        lengths.add(len(cut))
+        torch.testing.assert_close(cut.mean(0), torch.zeros(80), atol=1e-4, rtol=0)
+    assert len(lengths) > 10
+    raw = fbank(sound_in_silence(0.6, 0.6))
+    torch.testing.assert_close(normalize(normalize(raw)[20:180]), normalize(raw[20:180]), atol=1e-3, rtol=1e-3)
+    silence = speech_features(torch.zeros(16000))
+    assert len(trim(silence, seeded(0))) == len(silence)
+
+
+def test_warping_moves_energy_up_for_a_shorter_vocal_tract():
+    features = fbank(tone(1000.0))
+    torch.testing.assert_close(warp_frequency(features, 1.0), features, atol=1e-3, rtol=1e-4)
+    for factor in (0.9, 1.1):
+        wanted = fbank(tone(1000.0 * factor)).mean(0).argmax()
+        assert abs(warp_frequency(features, factor).mean(0).argmax() - wanted) <= 1
+
+
+def test_augmentation_depends_on_its_seed_alone():
+    features = speech_features(sound_in_silence(0.2, 0.2))
+    assert torch.equal(augment(features, seeded(1)), augment(features, seeded(1)))
+    assert not torch.equal(augment(features, seeded(1)), augment(features, seeded(2)))

@@ -24,7 +24,7 @@ def test_embeddings_equal_the_text_they_stand_for(llm):
     prompt = Prompt(llm.tokenizer)
     spoken = llm.embed(llm.tokenizer("[ni3][wo3]", add_special_tokens=False)["input_ids"])[None]
     batch = prompt.build(llm, [INSTRUCTIONS["asr"]], {"speech": (spoken, torch.tensor([2]))}, ["你我"])
-    ids, answer = prompt.ids(INSTRUCTIONS["asr"], {"speech": "[ni3][wo3]"}, "你我")
+    ids, answer = prompt.dictation(INSTRUCTIONS["asr"], "ni3 wo3", "你我")
     torch.testing.assert_close(batch.embeds[0], llm.embed(ids + answer))
     assert batch.targets[0].tolist() == [IGNORE] * len(ids) + answer
     assert answer[-1] == llm.tokenizer.eos_token_id

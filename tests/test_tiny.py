@@ -1,6 +1,5 @@
 """The trained system in the package: it answers, alike in batches and alone, and keeps quiet when it should."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from xllm.model import ENGINES, XLLM
 from xllm.transcribe import Source, transcribe
 
 EXAMPLES = list(iterate_manifest(Path(__file__).parents[1] / "examples" / "examples.jsonl"))
+LIMITS = {"cif": 30.0, "xllm": 30.0}  # % of characters wrong
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +31,11 @@ def test_it_is_small_and_half_precision():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_it_says_what_it_said_when_it_was_shipped(tiny, waves, engine):
-    """`tiny_says.json` is what this system wrote on the machine that trained it; docs/reproduction.md says how good."""
-    said = json.loads((Path(__file__).parent / "tiny_says.json").read_text(encoding="utf-8"))[engine]
+def test_examples_are_recognised_as_well_as_when_it_was_shipped(tiny, waves, engine):
+    """The limit is what docs/reproduction.md says of these examples, and a character or two of rounding."""
     results = tiny.transcribe(waves, engine)
-    scores = [score(row["id"], "", said[row["id"]], r.text) for row, r in zip(EXAMPLES, results, strict=True)]
-    assert summarize(scores).cer <= 10.0, "another processor may round a character or two differently, not more"
+    scores = [score(row["id"], "", row["response"], r.text) for row, r in zip(EXAMPLES, results, strict=True)]
+    assert summarize(scores).cer <= LIMITS[engine]
     for result, wave in zip(results, waves, strict=True):
         assert "".join(token.text for token in result.tokens) == result.text
         assert all(token.start <= token.end for token in result.tokens)

@@ -81,6 +81,7 @@ class SpeechInterfaceConfig(Config):
     layers: int = 12
     dropout: float = 0.1
     max_tokens: int = Field(512, description="longest token sequence (BERT's positions)")
+    reading_weight: float = Field(0.0, description="pull towards the LLM's embeddings of the syllables said, if it has")
 
 
 class LLMConfig(Config):

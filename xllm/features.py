@@ -13,6 +13,8 @@ from xllm.media import SAMPLE_RATE
 
 FRAME_SHIFT = 0.01  # seconds per fbank frame
 SPEEDS = (0.9, 1.0, 1.1)  # speed perturbation (paper A.3)
+LOUD = -0.3  # a frame whose normalised bins have this mean or more is sound, not the silence around it
+WARP = 0.12  # vocal tracts drawn are this much shorter or longer (Jaitly and Hinton, 2013)
 
 
 def seeded(*numbers: int) -> torch.Generator:
@@ -63,3 +65,41 @@ def spec_augment(
             start = int(torch.randint(0, limit - width + 1, (1,), generator=generator))
             out.narrow(axis, start, width).zero_()
     return out
+
+
+def trim(features: Tensor, generator: torch.Generator) -> Tensor:
+    """Cut the silence around speech to a random part of it: [F, mels] -> [F' <= F, mels], normalised again.
+
+    Utterance normalisation sees that silence, so speech must not be recognised by how much of it there is. As
+    normalisation undoes any scale and shift, the result is what the cut wave would have given.
+    """
+    loud = (features.mean(-1) >= LOUD).nonzero().flatten()
+    if len(loud) == 0:
+        return features
+    before, after = int(loud[0]), len(features) - 1 - int(loud[-1])
+    start = int(torch.randint(0, before + 1, (), generator=generator))
+    stop = len(features) - int(torch.randint(0, after + 1, (), generator=generator))
+    return normalize(features[start:stop])
+
+
+def warp_frequency(features: Tensor, factor: float) -> Tensor:
+    """What a vocal tract `factor` times as short would have given: [F, mels] -> [F, mels].
+
+    Energy at frequency f moves to `factor` * f; bins are interpolated between their mel centres.
+    """
+    mels = features.shape[1]
+    low, high = (1127.0 * np.log1p(f / 700.0) for f in (20.0, SAMPLE_RATE / 2))  # Kaldi's scale and range
+    step = (high - low) / (mels + 1)
+    centres = low + step * torch.arange(1, mels + 1)
+    source = 1127.0 * torch.log1p(torch.expm1(centres / 1127.0) / factor)
+    place = ((source - low) / step - 1).clamp(0, mels - 1)
+    below = place.long().clamp(max=mels - 2)
+    part = place - below
+    return features[:, below] * (1 - part) + features[:, below + 1] * part
+
+
+def augment(features: Tensor, generator: torch.Generator) -> Tensor:
+    """Another telling of an utterance [F, mels]: less silence around it, another vocal tract, SpecAugment."""
+    features = trim(features, generator)
+    factor = 1.0 + WARP * (2.0 * float(torch.rand((), generator=generator)) - 1.0)
+    return spec_augment(warp_frequency(features, factor), generator)

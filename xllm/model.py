@@ -16,7 +16,7 @@ from xllm.generation import Generation, greedy
 from xllm.speech.cif import CIFOutput
 from xllm.speech.recognizer import Recognizer
 from xllm.speech.timing import align, cif_tokens
-from xllm.speech.units import Units
+from xllm.speech.units import UNKNOWN, Units
 from xllm.transcript import Transcript
 
 ENGINES = ("xllm", "cif")  # the two rows of the paper's Table 4
@@ -42,7 +42,7 @@ class XLLM(nn.Module):
         if "speech" in parts:
             from xllm.speech.interface import SpeechInterface
 
-            self.speech = SpeechInterface(config.speech, config.recognizer.encoder.width, self.llm.width)
+            self.speech = SpeechInterface(config.speech, self.recognizer.token_width, self.llm.width)
 
     @classmethod
     def from_pretrained(
@@ -77,12 +77,44 @@ class XLLM(nn.Module):
         return self.recognizer.encoder.rate * FRAME_SHIFT
 
     def response_loss(
-        self, tokens: Tensor, token_lengths: Tensor, instructions: Sequence[str], responses: Sequence[str]
+        self,
+        tokens: Tensor,
+        token_lengths: Tensor,
+        instructions: Sequence[str],
+        responses: Sequence[str],
+        readings: Sequence[str] = (),
     ) -> dict[str, Tensor]:
-        """Stage 2, speech: loss of the answers given CIF vectors [B, L, D_cif] (paper 3.2.2)."""
-        batch = self.prompt.build(self.llm, instructions, {"speech": self.speech(tokens, token_lengths)}, responses)
+        """Stage 2, speech: loss of the answers given token vectors [B, L, D] (paper 3.2.2).
+
+        With `reading_weight`, embeddings are also drawn towards the LLM's own for the syllables of `readings`.
+        """
+        embeddings, lengths = self.speech(tokens, token_lengths)
+        batch = self.prompt.build(self.llm, instructions, {"speech": (embeddings, lengths)}, responses)
         loss, wrong = self.llm.answer_loss(*batch)
-        return {"loss": loss, "wrong": wrong}
+        losses = {"loss": loss, "answer": loss, "wrong": wrong}
+        if weight := self.config.speech.reading_weight:
+            losses["reading"] = self._reading_loss(embeddings, lengths, readings)
+            losses["loss"] = loss + weight * losses["reading"]
+        return losses
+
+    def begin_with_readings(self) -> None:
+        """Start an untrained speech interface from the LLM's own embeddings of syllables, if it has tokens for them."""
+        spelled = [self.prompt.spell(syllable) for syllable in self.recognizer.units.syllables]
+        if self.config.speech.reading_weight and all(len(ids) == 1 for ids in spelled[UNKNOWN + 1 :]):
+            self.speech.begin_with(self.llm.embed([ids[0] for ids in spelled]))
+
+    def _reading_loss(self, embeddings: Tensor, lengths: Tensor, readings: Sequence[str]) -> Tensor:
+        """Squared distance to the LLM's embeddings of each reading, relative to their size.
+
+        Utterances whose reading has another number of syllables than CIF has fired are left out.
+        """
+        spelled = [self.prompt.spell(reading) for reading in readings]
+        fits = [i for i, (ids, n) in enumerate(zip(spelled, lengths.tolist(), strict=True)) if len(ids) == n]
+        if not any(spelled[i] for i in fits):
+            return embeddings.sum() * 0.0
+        wanted = self.llm.embed([token for i in fits for token in spelled[i]])
+        ours = torch.cat([embeddings[i, : lengths[i]] for i in fits])
+        return nn.functional.mse_loss(ours, wanted) / wanted.square().mean()
 
     def text_loss(self, ids: Tensor, targets: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """Stage 0: next-token loss of right-padded `ids` [B, L] where `targets` [B, L] are not IGNORE."""
@@ -98,13 +130,14 @@ class XLLM(nn.Module):
 
     @torch.inference_mode()
     def speech_tokens(self, features: list[Tensor]) -> list[Tensor]:
-        """Token-level CIF vectors [L, D_cif] of each utterance's fbank [F, mels]: what stage 2 caches."""
+        """Token vectors [L, D] of each utterance's fbank [F, mels]: what stage 2 caches."""
         order = sorted(range(len(features)), key=lambda i: len(features[i]))
         vectors: dict[int, Tensor] = {}
         for start in range(0, len(order), 16):
             chosen = order[start : start + 16]
             out = self._encode([features[i] for i in chosen])
-            vectors |= {i: v[:n] for i, v, n in zip(chosen, out.embeddings, out.lengths.tolist(), strict=True)}
+            tokens = self.recognizer.tokens(out)
+            vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.lengths.tolist(), strict=True)}
         return [vectors[i] for i in range(len(features))]
 
     @torch.inference_mode()
@@ -136,7 +169,9 @@ class XLLM(nn.Module):
         from xllm.prompt import INSTRUCTIONS
 
         instructions = [instruction or INSTRUCTIONS["asr"]] * len(out.lengths)
-        batch = self.prompt.build(self.llm, instructions, {"speech": self.speech(out.embeddings, out.lengths)})
+        batch = self.prompt.build(
+            self.llm, instructions, {"speech": self.speech(self.recognizer.tokens(out), out.lengths)}
+        )
         limits = [n and n + n // 2 + 4 for n in out.lengths.tolist()]
         return greedy(self.llm, batch.embeds, batch.mask, limits)
 

@@ -45,6 +45,10 @@ class Prompt:
         """Plain text as a language model reads it: start, text, end."""
         return [*self.start, *self._tokens(text), *self.end]
 
+    def spell(self, reading: str) -> list[int]:
+        """Ids of syllables, for an LLM whose tokenizer has them: `ni3 hao3` -> [ni3] [hao3]."""
+        return self._tokens("".join(f"[{syllable}]" for syllable in reading.split()))
+
     def answer(self, text: str) -> list[int]:
         """Ids of an answer: text, end."""
         return [*self._tokens(text), *self.end]
@@ -60,12 +64,10 @@ class Prompt:
         pieces[-1] += f"Question: {instruction} \n Answer:"
         return pieces
 
-    def ids(self, instruction: str, media: Mapping[str, str], answer: str) -> tuple[list[int], list[int]]:
-        """Prompt and answer as ids, with text standing in the media slots (stage 0's dictation)."""
-        pieces = self.pieces(instruction, list(media))
-        slots = [media[name] for name in TAGS if name in media]
-        text = "".join(piece + slot for piece, slot in zip(pieces, [*slots, ""], strict=True))
-        return [*self.start, *self._tokens(text)], self.answer(answer)
+    def dictation(self, instruction: str, reading: str, answer: str) -> tuple[list[int], list[int]]:
+        """Prompt of speech recognition with a reading in the speech slot, and its answer, as ids (stage 0)."""
+        before, after = (self._tokens(piece) for piece in self.pieces(instruction, ["speech"]))
+        return [*self.start, *before, *self.spell(reading), *after], self.answer(answer)
 
     def build(
         self,

@@ -18,7 +18,7 @@ THRESHOLD = 0.35  # below silero's 0.5: missing a word is worse than transcribin
 PAUSE = 0.5  # seconds of silence that end a segment
 MIN_SPEECH = 0.1  # seconds
 MAX_SPEECH = 12.0  # seconds; longer speech is cut at its longest pause
-PADDING = 0.8  # seconds of context kept around speech: utterances of the training corpus have as much silence
+PADDING = 0.4  # seconds of context kept around speech
 
 
 @dataclass(frozen=True)

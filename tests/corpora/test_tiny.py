@@ -45,18 +45,6 @@ def test_manifests_point_at_audio_with_readings(corpus, tmp_path):
     assert not list(tmp_path.rglob("*.sh"))
 
 
-def test_second_voice_joins_training(corpus, tmp_path):
-    tiny_speech.prepare(corpus, tmp_path / "out")
-    jobs = [json.loads(line) for line in (tmp_path / "out" / "second-voice-jobs.jsonl").read_text().splitlines()]
-    assert {job["id"] for job in jobs} == {"0-train-v2", "1-train-v2"}
-    for job in jobs:
-        assert set(job["voice"]) <= set(tiny_speech.VOICES) and 0.85 <= job["speed"] <= 1.2
-    (tmp_path / "voice").mkdir()
-    (tmp_path / "voice" / f"{jobs[0]['id']}.wav").write_bytes(EXAMPLE.read_bytes())
-    assert tiny_speech.prepare(corpus, tmp_path / "out", tmp_path / "voice")["second voice"] == 1
-    assert len(list(iterate_manifest(tmp_path / "out" / "train.jsonl"))) == 3
-
-
 def test_a_missing_tar_is_one_line(corpus, tmp_path):
     (corpus / "dev.tar").unlink()
     with pytest.raises(XLLMError, match="dev.tar"):

@@ -12,7 +12,7 @@ CONFIG = SpeechInterfaceConfig(bert=None, width=16, ffn=32, heads=2, layers=2, m
 @pytest.fixture
 def interface():
     torch.manual_seed(0)
-    return SpeechInterface(CONFIG, cif_width=10, llm_width=24).eval()
+    return SpeechInterface(CONFIG, token_width=10, llm_width=24).eval()
 
 
 def test_one_embedding_a_token_and_batch_equals_single(interface):
@@ -44,3 +44,20 @@ def test_pretrained_bert_of_a_folder_without_its_words(tmp_path):
     kept = BertModel.from_pretrained(tmp_path).encoder.layer[0].intermediate.dense.weight
     assert torch.equal(interface.bert.encoder.layer[0].intermediate.dense.weight, kept)
     assert interface.bert.embeddings.word_embeddings.weight.numel() == 16
+
+
+def test_it_can_begin_by_passing_on_the_embeddings_of_what_it_reads():
+    torch.manual_seed(0)
+    interface = SpeechInterface(CONFIG.model_copy(update={"width": 64, "ffn": 128}), 10, 64).eval()
+    table = 0.05 * torch.randn(10, 64)
+    tokens = torch.eye(10)[torch.tensor([[3, 1, 4, 1, 5, 9]])]
+
+    def distance():
+        passed, _ = interface(tokens, torch.tensor([6]))
+        return (passed - tokens @ table).square().mean() / table.square().mean()
+
+    assert distance() > 0.9
+    interface.begin_with(table)
+    assert distance() < 0.3
+    interface.begin_with(torch.randn(10, 24))  # an LLM of another width: nothing to begin with
+    assert distance() < 0.3

@@ -176,3 +176,16 @@ def test_syllables_share_their_parts():
     with torch.no_grad():
         head.parts.bias[head.parts.bias.shape[0] - 1] += 1.0  # `zh-`, last in the sorted parts
     assert (head(torch.ones(4)) - before).tolist() == pytest.approx([0, 0, 1, 1, 0], abs=1e-6)
+
+
+def test_the_interface_reads_cif_vectors_or_probabilities_of_syllables():
+    features, lengths = torch.randn(2, 80, 80), torch.tensor([80, 50])
+    for recognizer in (make(), make(syllables=True)):
+        out = recognizer.encode(features, lengths)
+        tokens = recognizer.tokens(out)
+        assert tokens.shape == (*out.embeddings.shape[:2], recognizer.token_width)
+        if recognizer.config.decoder.syllables:
+            torch.testing.assert_close(tokens.sum(-1), torch.ones(tokens.shape[:2]))
+            assert torch.equal(tokens.argmax(-1), recognizer.decoder.syllable_logits(out.embeddings).argmax(-1))
+        else:
+            assert torch.equal(tokens, out.embeddings)

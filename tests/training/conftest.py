@@ -72,7 +72,15 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
                     "syllables": True,
                 },
             },
-            "speech": {"bert": None, "width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 64},
+            "speech": {
+                "bert": None,
+                "width": 16,
+                "ffn": 32,
+                "heads": 2,
+                "layers": 1,
+                "max_tokens": 64,
+                "reading_weight": 0.3,
+            },
             "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 128},
         },
         "stages": {
@@ -96,7 +104,7 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
             "interface": {
                 "stage": 2,
                 "modality": "speech",
-                "train": [f"{at}/train.jsonl"],
+                "train": [f"{at}/train.jsonl", f"{at}/text.jsonl"],
                 "dev": [f"{at}/dev.jsonl"],
                 "start_from": [f"{at}/run0", f"{at}/run1"],
                 "output": f"{at}/run2",

@@ -1,11 +1,6 @@
-"""The tiny speech corpus (docs/data.md): its tars and manifest to audio files and our manifests.
-
-Every sentence of `train` is spoken once. `second_voice_jobs` says how to speak them again in other blends of the
-training voices (with a synthesiser of the user's choice); what exists of that joins `train`.
-"""
+"""The tiny speech corpus (docs/data.md): its tars and manifest to audio files and our manifests."""
 
 import json
-import random
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -13,12 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from xllm.errors import ManifestError, XLLMError
 from xllm.files import write_jsonl_atomic
-from xllm.media import probe_audio
 from xllm.prompt import INSTRUCTIONS
 from xllm.text import reading
 
 SPLITS = ("train", "dev", "dev-seen", "test", "test-seen")
-VOICES = ("zf_xiaobei", "zf_xiaoni", "zf_xiaoxiao", "zm_yunjian", "zm_yunxi", "zm_yunxia")  # not the test voices
 Progress = Callable[[str, int, int], None]
 
 
@@ -53,63 +46,31 @@ def extract(archive: Path, target: Path) -> int:
     return count
 
 
-def second_voice_jobs(rows: list[dict]) -> list[dict]:
-    """One job per training sentence, in a fixed shuffled order: id, text, a blend of voices, a speed.
+def prepare(source: Path, target: Path, progress: Progress | None = None) -> dict[str, int]:
+    """Write audio and one manifest per split into `target`; returns counts by split.
 
-    Blends and speeds are drawn from the sentence's id alone, so that any part can be made again.
-    """
-    jobs = []
-    for row in rows:
-        if row["split"] != "train":
-            continue
-        draw = random.Random("second voice " + row["id"])
-        voices = draw.sample(VOICES, draw.randint(1, 3))
-        weights = [draw.random() + 0.1 for _ in voices]
-        blend = {voice: round(weight / sum(weights), 3) for voice, weight in zip(voices, weights, strict=True)}
-        jobs.append(
-            {"id": row["id"] + "-v2", "text": row["text"], "voice": blend, "speed": round(draw.uniform(0.85, 1.2), 3)}
-        )
-    random.Random(0).shuffle(jobs)
-    return jobs
-
-
-def prepare(
-    source: Path, target: Path, second_voice: Path | None = None, progress: Progress | None = None
-) -> dict[str, int]:
-    """Write audio, one manifest per split and `second-voice-jobs.jsonl` into `target`; returns counts by name.
-
-    Audio of `second_voice` (`<job id>.wav`) that can be read joins the training manifest by reference. Raises
-    XLLMError when the corpus is not there or damaged.
+    Raises XLLMError when the corpus is not there or damaged.
     """
     rows = read_corpus(source)
-    jobs = second_voice_jobs(rows)
     counts: dict[str, int] = {}
     for number, split in enumerate(SPLITS):
         if progress:
             progress("splits", number, len(SPLITS))
         extract(source / f"{split}.tar", target / "audio" / split)
         samples = [
-            _sample(row["id"], f"audio/{split}/{row['id']}.opus", row["duration"], row["text"])
+            speech_sample(row["id"], f"audio/{split}/{row['id']}.opus", row["duration"], row["text"])
             for row in rows
             if row["split"] == split
         ]
         if missing := [s["speech"] for s in samples if not (target / s["speech"]).exists()]:
             raise XLLMError(f"{source / f'{split}.tar'}: lacks {missing[0]} and {len(missing) - 1} more")
         counts[split] = len(samples)
-        if split == "train" and second_voice is not None:
-            more = [
-                _sample(job["id"], str(path), round(probe_audio(path), 2), job["text"])
-                for job in jobs
-                if (path := second_voice.resolve() / f"{job['id']}.wav").exists()
-            ]
-            counts["second voice"] = len(more)
-            samples += more
         write_jsonl_atomic(target / f"{split}.jsonl", samples)
-    write_jsonl_atomic(target / "second-voice-jobs.jsonl", jobs)
     return counts
 
 
-def _sample(name: str, speech: str, duration: float, text: str) -> dict:
+def speech_sample(name: str, speech: str, duration: float, text: str) -> dict:
+    """One row of a manifest for speech recognition; `duration` in seconds."""
     return {
         "id": name,
         "speech": speech,

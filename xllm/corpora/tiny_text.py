@@ -1,8 +1,8 @@
 """Open Chinese text from package registries: what the tiny LLM is trained on, and how the recogniser learns to spell.
 
 Read from wheels, without installing them: everyday dialogues (chatterbot-corpus, BSD), idioms, sayings and words with
-their frequencies (jionlp, Apache 2.0), beside the training sentences of the tiny speech corpus. Held-out sentences
-never enter.
+their frequencies (jionlp, Apache 2.0), beside the training sentences of the tiny speech corpus. By far the most are
+stretches drawn from a trigram model (libime, LGPL 2.1 or later). Held-out sentences never enter.
 """
 
 import json
@@ -11,11 +11,13 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from xllm.corpora.ngram import Trigrams, stretches
 from xllm.errors import XLLMError
 from xllm.files import write_atomic, write_jsonl_atomic
 from xllm.text import normalize, reading
@@ -25,6 +27,8 @@ LENGTHS = range(2, 31)  # characters of a row
 IDIOM_FREQUENCY = 20  # rarer idioms are mostly variants that nobody writes
 WORDS = 40_000  # most frequent words of one to four ideographs
 DRAWN_WORDS = 60_000  # words drawn by frequency, beside two of each
+STRETCHES = 150_000  # drawn from the trigram model
+STRETCH_LENGTHS = range(4, 19)  # characters of one; a spoken sentence has 3 to 20
 DEV_ROWS = 300
 UNITS = 5_000
 UNIT_COUNT = 5  # a character must occur this often in the text to become a unit
@@ -87,47 +91,61 @@ def words(folder: Path) -> Iterator[str]:
         start += size
 
 
-def prepare(wheels: Path, target: Path, sentences: Iterable[str], held_out: Iterable[str]) -> dict[str, int]:
-    """Write `text.jsonl`, `words.jsonl`, `text-dev.jsonl` and `tokenizer/` into `target`; returns rows by source.
+class _Rows:
+    """Manifest rows of plain text that is long enough, can be read aloud, and holds no held-out sentence."""
 
-    `sentences` are the speech corpus' training sentences. Rows that contain a held-out sentence are left out, and
-    so are rows with a character that is no ideograph.
-    """
-    sentences = list(sentences)
-    spoken = Counter("".join(normalize(sentence) for sentence in sentences))
-    forbidden = {normalize(sentence) for sentence in held_out}
-    sources = {
-        "hsk": list(dict.fromkeys(sentences)),
-        "chat": dialogues(wheels),
-        "idiom": idioms(wheels),
-        "saying": sayings(wheels),
-        "words": words(wheels),
-    }
-    rows, counts = [], Counter()
-    for source, texts in sources.items():
+    def __init__(self, held_out: Iterable[str]):
+        self.forbidden = {normalize(sentence) for sentence in held_out}
+        self.counts: Counter[str] = Counter()
+
+    def of(self, source: str, texts: Iterable[str]) -> Iterator[dict]:
+        """Rows of one source."""
         for number, text in enumerate(texts):
             plain = normalize(text)
             if len(plain) not in LENGTHS:
                 continue
-            if plain in forbidden or any(len(f) >= 4 and f in plain for f in forbidden):
-                counts["held out"] += 1
-                continue
-            if spelled := reading(text):
-                rows.append({"id": f"{source}-{number}", "response": text, "reading": spelled})
-                counts[source] += 1
-    random.Random(0).shuffle(rows)
-    dev = [row for row in rows if not row["id"].startswith("words")][:DEV_ROWS]
-    chosen = {row["id"] for row in dev}
-    loose = [row for row in rows if row["id"].startswith("words")]
+            if plain in self.forbidden or any(len(f) >= 4 and f in plain for f in self.forbidden):
+                self.counts["held out"] += 1
+            elif spelled := reading(text):
+                self.counts[source] += 1
+                yield {"id": f"{source}-{number}", "response": text, "reading": spelled}
+
+
+def prepare(
+    wheels: Path, target: Path, sentences: Iterable[str], held_out: Iterable[str], arpa: Path | None = None
+) -> dict[str, int]:
+    """Write `text.jsonl`, `words.jsonl`, `text-dev.jsonl` and `tokenizer/` into `target`; returns rows by source.
+
+    `sentences` are the speech corpus' training sentences. Rows that contain a held-out sentence are left out, and
+    so are rows with a character that is no ideograph. With `arpa`, a trigram model, also `stretches.jsonl`.
+    """
+    sentences = list(sentences)
+    spoken = Counter("".join(normalize(sentence) for sentence in sentences))
+    rows = _Rows(held_out)
+    text = [
+        *rows.of("hsk", dict.fromkeys(sentences)),
+        *rows.of("chat", dialogues(wheels)),
+        *rows.of("idiom", idioms(wheels)),
+        *rows.of("saying", sayings(wheels)),
+    ]
+    loose = list(rows.of("words", words(wheels)))
+    everything = [*text, *loose]
+    random.Random(0).shuffle(everything)
+    loose = [row for row in everything if row["id"].startswith("words-")]
+    text = [row for row in everything if not row["id"].startswith("words-")]
     write_jsonl_atomic(target / "words.jsonl", loose)
-    chosen |= {row["id"] for row in loose}
-    write_jsonl_atomic(target / "text.jsonl", (row for row in rows if row["id"] not in chosen))
-    write_jsonl_atomic(target / "text-dev.jsonl", dev)
-    written = Counter("".join(normalize(row["response"]) for row in rows))
+    write_jsonl_atomic(target / "text.jsonl", text[DEV_ROWS:])
+    write_jsonl_atomic(target / "text-dev.jsonl", text[:DEV_ROWS])
+    written = Counter("".join(normalize(row["response"]) for row in everything))
     units = [c for c, _ in spoken.most_common()] + [c for c, n in written.most_common() if n >= UNIT_COUNT]
-    syllables = {syllable for row in rows for syllable in row["reading"].split()}
-    write_tokenizer(target / "tokenizer", list(dict.fromkeys(units))[:UNITS], sorted(syllables))
-    return dict(counts)
+    units = list(dict.fromkeys(units))[:UNITS]
+    syllables = {syllable for row in everything for syllable in row["reading"].split()}
+    write_tokenizer(target / "tokenizer", units, sorted(syllables))
+    if arpa is not None:
+        drawn = stretches(Trigrams(arpa, set(units).issuperset), set(spoken), STRETCH_LENGTHS)
+        known = (row for row in rows.of("drawn", drawn) if syllables.issuperset(row["reading"].split()))
+        write_jsonl_atomic(target / "stretches.jsonl", islice(known, STRETCHES))
+    return dict(rows.counts)
 
 
 def write_tokenizer(folder: Path, units: list[str], syllables: list[str]) -> None:

@@ -12,9 +12,9 @@ from xllm.speech.conformer import length_mask
 
 
 class SpeechInterface(nn.Module):
-    """CIF vectors to LLM embeddings, one for one."""
+    """Token vectors to LLM embeddings, one for one."""
 
-    def __init__(self, config: SpeechInterfaceConfig, cif_width: int, llm_width: int):
+    def __init__(self, config: SpeechInterfaceConfig, token_width: int, llm_width: int):
         super().__init__()
         from transformers import BertConfig, BertModel
 
@@ -38,11 +38,26 @@ class SpeechInterface(nn.Module):
             # Words never enter: only positions, types and the transformer are used.
             self.bert.embeddings.word_embeddings = nn.Embedding(1, self.bert.config.hidden_size)
         width = self.bert.config.hidden_size
-        self.enter = nn.Linear(cif_width, width)
+        self.enter = nn.Linear(token_width, width)
         self.adapter = nn.Linear(width, llm_width)
 
+    @torch.no_grad()
+    def begin_with(self, table: Tensor) -> None:
+        """Start from passing on `table` [D, D_llm], the LLM's own embedding of each token the interface reads.
+
+        BERT starts close to the identity, so looking up and scaling is enough; training adds the context. Only where
+        the C-Former is as wide as the LLM, else nothing is done.
+        """
+        if table.shape[1] != self.enter.out_features:
+            return
+        scale = table.std(dim=1, keepdim=True).clamp(min=1e-6)
+        self.enter.weight.copy_((table / scale).T)
+        self.enter.bias.zero_()
+        self.adapter.weight.copy_(torch.eye(table.shape[1]) * scale.mean())
+        self.adapter.bias.zero_()
+
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """CIF vectors [B, L, D_cif] of `lengths` [B] -> embeddings [B, L, D_llm] and the same lengths.
+        """token vectors [B, L, D] of `lengths` [B] -> embeddings [B, L, D_llm] and the same lengths.
 
         Raises ValueError when L exceeds BERT's positions.
         """

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xllm.config import IGNORE, RecognizerConfig
+from xllm.features import LOUD
 from xllm.speech.cif import CIF, CIFOutput, integrate_and_fire
 from xllm.speech.conformer import SpeechEncoder, length_mask
 from xllm.speech.decoder import Decoder, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
 
-READING_NOISE = 0.15  # share of syllables misheard on purpose when training on text alone
+SHARPEN = 4.0  # of logits for the interface: label smoothing leaves a tenth of each syllable to all others
 
 
 class Recognition(NamedTuple):
@@ -34,7 +35,7 @@ def flat_weights(features: Tensor, frames: Tensor, tokens: Tensor, rate: int) ->
 
     From normalised fbank [B, F, mels]; `frames` and `tokens` [B] count encoder frames and tokens, `rate` is F / U.
     """
-    loud = (features.mean(-1) > -0.3).float()
+    loud = (features.mean(-1) >= LOUD).float()
     loud = F.pad(loud, (0, -loud.shape[1] % rate)).unflatten(1, (-1, rate)).mean(-1)
     weights = (loud + 1e-3) * length_mask(frames, loud.shape[1])
     return weights * (tokens / weights.sum(1))[:, None]
@@ -62,6 +63,20 @@ class Recognizer(nn.Module):
     def encode(self, features: Tensor, lengths: Tensor) -> CIFOutput:
         """Fbank [B, F, mels] of `lengths` [B] to CIF vectors."""
         return self.cif(*self.encoder(features, lengths))
+
+    def tokens(self, out: CIFOutput) -> Tensor:
+        """Token vectors for the speech interface [B, L, D]: CIF's, or each syllable's probability where it reads them.
+
+        As probabilities they are of the same kind as a text's known syllables, so that text can stand in for speech.
+        """
+        if not self.config.decoder.syllables:
+            return out.embeddings
+        return (SHARPEN * self.decoder.syllable_logits(out.embeddings).float()).softmax(-1)
+
+    @property
+    def token_width(self) -> int:
+        """D of `tokens`."""
+        return len(self.units.syllables) if self.config.decoder.syllables else self.config.encoder.width
 
     def losses(
         self,
@@ -118,13 +133,10 @@ class Recognizer(nn.Module):
         return {"loss": total, **losses}
 
     def _text_losses(self, characters: Tensor, lengths: Tensor, syllables: Tensor | None) -> dict[str, Tensor]:
-        """Cross-entropy of characters from syllables, some misheard so that the context learns to repair."""
+        """Cross-entropy of characters from syllables."""
         if not self.config.decoder.syllables or syllables is None:
             raise ValueError("training on text alone needs a decoder with syllables and samples with readings")
         ids = syllables.clamp(min=UNKNOWN)
-        if self.training:
-            other = torch.randint_like(ids, UNKNOWN + 1, len(self.units.syllables))
-            ids = torch.where(torch.rand(ids.shape, device=ids.device) < READING_NOISE, other, ids)
         logits = self.decoder(self.decoder.from_syllables(ids), lengths, self._previous(characters))
         loss = self._cross_entropy(logits, characters)
         return {"loss": loss, "text": loss}

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from xllm.errors import ConfigError
 from xllm.text import normalize
 
 INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
 BLANK, UNKNOWN = 0, 1  # ids shared by characters and syllables; neither is ever written
+MISHEARD = 0.15  # share of a text's syllables that training replaces, so that context learns to repair
 _RESERVED = ("<blank>", "<unk>")
 
 
@@ -57,6 +60,20 @@ class Units:
     def encode_reading(self, reading: str) -> list[int]:
         """Ids of space-separated syllables, e.g. `cheng2 qu1`."""
         return [self._syllable_ids.get(syllable, UNKNOWN) for syllable in reading.split()]
+
+    @cached_property
+    def _alike(self) -> list[list[int]]:
+        """For each syllable those that share two of its three parts: another tone, another initial, another final."""
+        parts = [set(syllable_parts(syllable)) for syllable in self.syllables]
+        return [[j for j, other in enumerate(parts) if len(own & other) == 2] or [i] for i, own in enumerate(parts)]
+
+    def mishear(self, syllables: list[int], generator: torch.Generator) -> list[int]:
+        """A reading as a recogniser might hear it: some syllables replaced by ones that sound alike."""
+        heard = list(syllables)
+        for place in (torch.rand(len(heard), generator=generator) < MISHEARD).nonzero().flatten().tolist():
+            alike = self._alike[heard[place]]
+            heard[place] = alike[int(torch.randint(len(alike), (), generator=generator))]
+        return heard
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """One character per id."""

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
 from xllm.config import IGNORE
 from xllm.errors import ManifestError, XLLMError
-from xllm.features import SPEEDS, seeded, spec_augment
+from xllm.features import SPEEDS, augment, seeded
 from xllm.manifest import read_manifest
 from xllm.media import probe_audio
 from xllm.prompt import INSTRUCTIONS, Prompt
+from xllm.speech.recognizer import Recognizer
 from xllm.speech.units import UNKNOWN, Units
 from xllm.text import normalize
 from xllm.training.cache import cached
@@ -22,7 +24,6 @@ from xllm.training.fbanks import Fbanks, Progress, fingerprint
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
 DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
-READING_NOISE = 0.1  # share of syllables replaced in the dictation examples of stage 0
 
 
 def pad_ids(rows: list[list[int]], value: int) -> Tensor:
@@ -72,9 +73,9 @@ class TextExamples(Examples):
     reading become the prompt of speech recognition with the reading, partly misheard, in place of speech.
     """
 
-    def __init__(self, manifests: tuple[Path, ...], prompt: Prompt, syllables: tuple[str, ...]):
+    def __init__(self, manifests: tuple[Path, ...], prompt: Prompt, units: Units):
         super().__init__(manifests)
-        self.prompt, self.syllables = prompt, syllables
+        self.prompt, self.units = prompt, units
 
     def unusable(self, item: int) -> str | None:
         return None if self.rows[item]["response"] else "no response"
@@ -88,12 +89,11 @@ class TextExamples(Examples):
         if not dictated:
             ids = self.prompt.text(row["response"])
             return {"ids": ids, "targets": ids}
-        heard = row["reading"].split()
+        heard = self.units.encode_reading(row["reading"])
         if generator:
-            for place in (torch.rand(len(heard), generator=generator) < READING_NOISE).nonzero().flatten().tolist():
-                heard[place] = self.syllables[int(torch.randint(len(self.syllables), (), generator=generator))]
-        spoken = "".join(f"[{syllable}]" for syllable in heard)
-        prompt, answer = self.prompt.ids(INSTRUCTIONS["asr"], {"speech": spoken}, normalize(row["response"]))
+            heard = self.units.mishear(heard, generator)
+        reading = " ".join(self.units.syllables[syllable] for syllable in heard)
+        prompt, answer = self.prompt.dictation(INSTRUCTIONS["asr"], reading, normalize(row["response"]))
         return {"ids": prompt + answer, "targets": [IGNORE] * len(prompt) + answer}
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -151,11 +151,14 @@ class SpeechExamples(Examples):
         if self.units.syllables:
             example["syllables"] = self.units.encode_reading(row["reading"])
         if not self.speech[item]:
+            if generator:
+                example["syllables"] = self.units.mishear(example["syllables"], generator)
             return example
-        augment = generator is not None and self.augment and not self.flat_start
-        speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))] if augment else 1.0
-        features = self.fbanks.load(item, speed)
-        example["features"] = spec_augment(features, generator) if augment else features
+        if generator is None or not self.augment or self.flat_start:
+            example["features"] = self.fbanks.load(item)
+        else:
+            speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))]
+            example["features"] = augment(self.fbanks.load(item, speed), generator)
         return example
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -174,38 +177,46 @@ class SpeechExamples(Examples):
 
 
 class TokenExamples(Examples):
-    """Stage 2, speech: token-level CIF vectors, computed once by the frozen recogniser, and prompts.
+    """Stage 2, speech: token vectors, computed once by the frozen recogniser, and prompts.
 
     With `views` above 1, each utterance is cached under as many augmentations (the first is none), and training
-    draws one: the interface must not only see vectors of speech that the recogniser knows by heart.
+    draws one: the interface must not only see vectors of speech that the recogniser knows by heart. Where the
+    recogniser reads syllables, rows without speech stand in for it with those of their reading, partly misheard.
     """
 
     def __init__(
         self,
         manifests: tuple[Path, ...],
         encode: Callable[[list[Tensor]], list[Tensor]],
-        key: str,
-        mels: int,
+        recognizer: Recognizer,
         views: int,
         seed: int,
         folder: Path,
+        key: str,
         cache: Path | None = None,
         progress: Progress | None = None,
     ):
-        """`encode` makes CIF vectors of fbanks with the frozen weights that `key` stands for, kept in `folder`."""
+        """`encode` makes token vectors of fbanks with the frozen `recognizer`, whose weights `key` stands for.
+
+        They are kept in `folder`, fbanks in `cache`.
+        """
         super().__init__(manifests)
         self.encode, self.seed = encode, seed
+        self.units = recognizer.units
         speech = self.rows["speech"][:]
-        if silent := [self.name(item) for item, path in enumerate(speech) if not path]:
-            raise ManifestError(f"sample {silent[0]!r} has no speech, and stage 2 of speech needs it in every row")
-        self.fbanks = Fbanks(speech, mels, SPEEDS if views > 1 else (1.0,), cache, progress)
-        files = fingerprint(speech)
+        silent = [self.name(item) for item, path in enumerate(speech) if not path]
+        if silent and not self.units.syllables:
+            raise ManifestError(f"sample {silent[0]!r} has no speech, and this recogniser cannot do without")
+        self.spoken = [item for item, path in enumerate(speech) if path]
+        self._number = {item: number for number, item in enumerate(self.spoken)}
+        self.fbanks = Fbanks(speech, recognizer.config.encoder.mels, SPEEDS if views > 1 else (1.0,), cache, progress)
+        files = fingerprint([speech[item] for item in self.spoken])
         self.views = [
             cached(
                 folder / f"tokens-{view}",
                 {"files": files, "frozen": key, "view": view, "seed": seed},
-                len(self),
-                lambda items, view=view: self._compute(items, view),
+                len(self.spoken),
+                lambda numbers, view=view: self._compute([self.spoken[n] for n in numbers], view),
                 lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
             )
             for view in range(views)
@@ -218,7 +229,7 @@ class TokenExamples(Examples):
             try:
                 features[item] = self.fbanks.load(item, SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
                 if view:
-                    features[item] = spec_augment(features[item], seeded(self.seed, view, item))
+                    features[item] = augment(features[item], seeded(self.seed, view, item))
             except XLLMError as error:
                 failed[item] = error
         vectors = dict(zip(features, self.encode(list(features.values())), strict=True)) if features else {}
@@ -226,29 +237,44 @@ class TokenExamples(Examples):
             yield failed[item] if item in failed else vectors[item]
 
     def unusable(self, item: int) -> str | None:
-        if item in self.views[0].failed:
-            return self.views[0].failed[item]
-        if not normalize(self.rows[item]["response"] or ""):
+        row = self.rows[item]
+        if not normalize(row["response"] or ""):
             return "no response"
-        return None if all(view.length(item) for view in self.views) else "no token fires"
+        number = self._number.get(item)
+        if number is None:
+            return None if row["reading"] else "neither speech nor reading"
+        if number in self.views[0].failed:
+            return self.views[0].failed[number]
+        return None if all(view.length(number) for view in self.views) else "no token fires"
 
     def cost(self, item: int) -> int:
-        return max(view.length(item) for view in self.views) + len(self.rows[item]["response"])
+        number, size = self._number.get(item), len(self.rows[item]["response"])
+        return size + (size if number is None else max(view.length(number) for view in self.views))
 
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
-        view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
         return {
-            "speech": self.views[view][item],
+            "speech": self._tokens(item, row["reading"], generator),
+            "reading": row["reading"] or "",
             "instruction": row["instruction"] or INSTRUCTIONS["asr"],
             "response": normalize(row["response"]),
         }
 
+    def _tokens(self, item: int, reading: str, generator: torch.Generator | None) -> Tensor:
+        if item in self._number:
+            view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
+            return self.views[view][self._number[item]]
+        ids = self.units.encode_reading(reading)
+        if generator:
+            ids = self.units.mishear(ids, generator)
+        return one_hot(torch.tensor(ids), len(self.units.syllables)).float()
+
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """`tokens` [B, L, D] CIF vectors with `token_lengths` [B]; `instructions`, `responses` as text."""
+        """`tokens` [B, L, D] with `token_lengths` [B]; `readings`, `instructions`, `responses` as text."""
         return {
             "tokens": pad_sequence([item["speech"] for item in items], batch_first=True),
             "token_lengths": torch.tensor([item["speech"].shape[0] for item in items]),
+            "readings": [item["reading"] for item in items],
             "instructions": [item["instruction"] for item in items],
             "responses": [item["response"] for item in items],
         }

@@ -37,22 +37,23 @@ class Fbanks:
     ):
         """With `cache`, a folder, features of all `speeds` are computed now, unless they are there already."""
         self.paths, self.mels = paths, mels
-        spoken = [item for item, path in enumerate(paths) if path]
-        self._row = {item: row for row, item in enumerate(spoken)}
+        files = list(dict.fromkeys(path for path in paths if path))  # a manifest may stand in a recipe twice
+        row = {path: number for number, path in enumerate(files)}
+        self._row = {item: row[path] for item, path in enumerate(paths) if path}
         self._caches: dict[float, RaggedCache] = {}
         for speed in speeds if cache is not None else ():
             self._caches[speed] = cached(
                 cache / f"fbank-{speed}",
-                {"files": fingerprint([paths[item] for item in spoken]), "mels": mels, "speed": speed},
-                len(spoken),
-                lambda rows, speed=speed: self._compute([spoken[row] for row in rows], speed),
+                {"files": fingerprint(files), "mels": mels, "speed": speed},
+                len(files),
+                lambda rows, speed=speed: self._compute([files[row] for row in rows], speed),
                 lambda done, total, speed=speed: progress and progress(f"features at speed {speed}", done, total),
             )
 
-    def _compute(self, items: list[int], speed: float) -> Iterator[Tensor | Exception]:
-        for item in items:
+    def _compute(self, files: list[str], speed: float) -> Iterator[Tensor | Exception]:
+        for path in files:
             try:
-                yield speech_features(load_audio(self.paths[item]), self.mels, speed)
+                yield speech_features(load_audio(path), self.mels, speed)
             except XLLMError as error:
                 yield error
 

@@ -170,20 +170,19 @@ class Trainer:
         if self.main:
             self.config.output.mkdir(parents=True, exist_ok=True)
             write_atomic(self.config.output / "recipe.yaml", to_yaml(self.recipe))
-        batches = self.batches(self.place.epoch)
-        self.report(
-            "start",
-            {
-                "samples": len(self.items),
-                "dropped": self.dropped,
-                "batches": len(batches),
-                "step": self.place.step,
-                "epochs": self.config.epochs,
-                "device": str(self.accelerator.device),
-                "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
-                "padding": self.padding,
-            },
-        )
+            self.report(
+                "start",
+                {
+                    "samples": len(self.items),
+                    "dropped": self.dropped,
+                    "batches": len(self.batches(self.place.epoch)),
+                    "step": self.place.step,
+                    "epochs": self.config.epochs,
+                    "device": str(self.accelerator.device),
+                    "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+                    "padding": self.padding,
+                },
+            )
 
     def _epoch(self) -> None:
         place, config = self.place, self.config

@@ -31,7 +31,7 @@ class Stage:
 def _text(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
     from xllm.speech.units import Units
 
-    return TextExamples(manifests, model.prompt, Units.load(recipe.model.tokenizer).syllables[2:])
+    return TextExamples(manifests, model.prompt, Units.load(recipe.model.tokenizer))
 
 
 def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
@@ -51,11 +51,11 @@ def _tokens(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
     return TokenExamples(
         manifests,
         model.speech_tokens,
-        weights_key(model.recognizer),
-        recipe.model.recognizer.encoder.mels,
+        model.recognizer,
         config.views if training else 1,
         recipe.seed,
         (config.cache or config.output / "cache") / split,
+        weights_key(model.recognizer),
         config.cache and config.cache / split,
         progress,
     )
@@ -122,6 +122,8 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
             f"stage {config.stage} needs trained weights of {', '.join(sorted(missing))}: "
             "name the runs of earlier stages in start_from"
         )
+    if "speech" in stage.trains and "speech" not in loaded:
+        model.begin_with_readings()
     model.requires_grad_(False)
     for part in stage.trains:
         getattr(model, part).requires_grad_(True)
