@@ -49,7 +49,7 @@ def small_system(small_config: ModelConfig):
     from xllm.model import XLLM
 
     torch.manual_seed(0)
-    return XLLM(small_config).eval()
+    return XLLM(small_config, ("recognizer", "speech", "llm")).eval()
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """Media made on the fly for the tests: any container, rate, layout and content, and the broken ones."""
 
 import wave as wave_module
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 CODECS = {
     ".wav": "pcm_s16le",
@@ -16,6 +18,14 @@ CODECS = {
     ".webm": "libopus",
     ".mp4": "aac",
     ".mkv": "pcm_s16le",
+}
+FILM_CODECS = {
+    ".mp4": "libx264",
+    ".mov": "mpeg4",
+    ".mkv": "libx264",
+    ".webm": "libvpx",
+    ".avi": "mpeg4",
+    ".flv": "flv",
 }
 
 
@@ -48,11 +58,33 @@ def write_audio(
 
 def write_silent_video(path: Path) -> Path:
     """A clip without an audio track."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        for _ in range(5):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+    return write_film(path, np.zeros((5, 32, 32, 3), np.uint8), codec="mpeg4")
+
+
+def shades(count: int, size: tuple[int, int] = (32, 48), last: int = 240) -> Iterator[np.ndarray]:
+    """Grey frames [H, W, 3] of `size` (H, W) that grow from black to `last`: brightness says the number."""
+    for i in range(count):
+        yield np.full((*size, 3), round(last * i / max(count - 1, 1)), np.uint8)
+
+
+def write_film(
+    path: Path, frames: Iterable[np.ndarray], rate: int = 10, codec: str | None = None, gap: int = 12, **muxer: str
+) -> Path:
+    """Encode frames [H, W, 3] with a key frame every `gap` into the container of the suffix."""
+    with av.open(str(path), "w", options=muxer) as container:
+        stream = container.add_stream(codec or FILM_CODECS[path.suffix], rate=rate)
+        stream.options = {"g": str(gap), "sc_threshold": "0", "preset": "ultrafast", "deadline": "realtime"}
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
+    return path
+
+
+def write_animation(path: Path, frames: Iterable[np.ndarray]) -> Path:
+    """Frames [H, W, 3 or 4] as an animated GIF, WebP or PNG, 10 a second."""
+    first, *others = map(Image.fromarray, frames)
+    first.save(path, save_all=True, append_images=others, duration=100, lossless=True, kmax=1)  # else WebP loses alpha
     return path

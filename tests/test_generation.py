@@ -1,10 +1,10 @@
-"""Greedy decoding: cache equals no cache, batch equals single, and loops end."""
+"""Decoding: cache equals no cache, batch equals single, loops end, and sampling keeps to its limits."""
 
 import pytest
 import torch
 
 from xllm.config import LLMConfig
-from xllm.generation import greedy, repeats
+from xllm.generation import Sampling, choose, generate, repeats, steps
 from xllm.llm.causal import CausalLM
 
 
@@ -41,7 +41,7 @@ def test_batched_with_cache_equals_single_without(llm):
         embeds[row, size - length :] = torch.randn(length, 32)
         mask[row, size - length :] = True
     limits = [12, 3, 7]
-    together = greedy(llm, embeds, mask, limits)
+    together = generate(llm, embeds, mask, limits)
     assert any(len(answer.ids) > 1 for answer in together)
     for row, length in enumerate(lengths):
         ids, scores = without_cache(
@@ -52,8 +52,37 @@ def test_batched_with_cache_equals_single_without(llm):
 
 
 def test_a_limit_of_zero_writes_nothing(llm):
-    answers = greedy(llm, torch.randn(2, 3, 32), torch.ones(2, 3, dtype=torch.bool), [0, 2])
+    answers = generate(llm, torch.randn(2, 3, 32), torch.ones(2, 3, dtype=torch.bool), [0, 2])
     assert answers[0].ids == [] and len(answers[1].ids) <= 2
+
+
+def test_steps_tell_what_generate_collects(llm):
+    embeds, mask = torch.randn(2, 3, 32), torch.ones(2, 3, dtype=torch.bool)
+    whole = generate(llm, embeds, mask, [5, 9])
+    told = list(steps(llm, embeds, mask, [5, 9]))
+    for row in range(2):
+        assert [step[row][0] for step in told if row in step] == whole[row].ids
+
+
+def test_sampling_keeps_to_top_k_and_top_p():
+    log = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(2000, 4)
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(**options):
+        counts = choose(log, Sampling(temperature=1.0, **options), draw).bincount(minlength=4)
+        return (counts / 2000).tolist()
+
+    assert drawn() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.05)
+    assert drawn(top_k=2) == pytest.approx([0.625, 0.375, 0, 0], abs=0.05)
+    assert drawn(top_p=0.7) == pytest.approx([0.625, 0.375, 0, 0], abs=0.05)
+    assert drawn(top_p=0.0) == [1, 0, 0, 0]
+    assert choose(log, Sampling(), None).tolist() == [0] * 2000
+
+
+def test_the_same_seed_draws_the_same(llm):
+    embeds, mask = torch.randn(2, 3, 32), torch.ones(2, 3, dtype=torch.bool)
+    sampled = [generate(llm, embeds, mask, [9, 9], Sampling(temperature=1.5, seed=seed)) for seed in (4, 4, 5)]
+    assert sampled[0] == sampled[1] != sampled[2]
 
 
 @pytest.mark.parametrize(

@@ -14,28 +14,51 @@ def llm(small_tokenizer):
     return CausalLM.build(LLMConfig(width=16, ffn=32, heads=2, layers=2, max_tokens=128), small_tokenizer).eval()
 
 
+def slots(name, embeddings, lengths):
+    return [{name: [row[:n]]} for row, n in zip(embeddings, lengths, strict=True)]
+
+
 def test_template_is_the_papers():
     pieces = Prompt.pieces("看图听音", ["speech", "image"])
     assert "…".join(pieces) == "<Image>…</Image><Speech>…</Speech>Question: 看图听音 \n Answer:"
     assert Prompt.pieces("问", []) == ["Question: 问 \n Answer:"]
 
 
+def test_several_pictures_and_earlier_turns():
+    history = [{"instruction": "人", "response": "地"}]
+    pieces = Prompt.pieces("天", ["image", "video", "image"], history)
+    assert "…".join(pieces) == (
+        "<Image>…</Image><Image>…</Image><Video>…</Video>Question: 人 \n Answer:地\nQuestion: 天 \n Answer:"
+    )
+
+
 def test_embeddings_equal_the_text_they_stand_for(llm):
     prompt = Prompt(llm.tokenizer)
-    spoken = llm.embed(llm.tokenizer("[ni3][wo3]", add_special_tokens=False)["input_ids"])[None]
-    batch = prompt.build(llm, [INSTRUCTIONS["asr"]], {"speech": (spoken, torch.tensor([2]))}, ["你我"])
-    ids, answer = prompt.dictation(INSTRUCTIONS["asr"], "ni3 wo3", "你我")
+    told = {"speech": [prompt.spell("ni3 wo3")], "image": [prompt.tokens("天"), prompt.tokens("地人")]}
+    history = [{"instruction": "人", "response": "地"}]
+    shown = {name: [llm.embed(ids) for ids in slots] for name, slots in told.items()}
+    batch = prompt.build(llm, [INSTRUCTIONS["asr"]], [shown], ["你我"], [history])
+    ids, answer = prompt.ids(INSTRUCTIONS["asr"], told, history), prompt.answer("你我")
     torch.testing.assert_close(batch.embeds[0], llm.embed(ids + answer))
     assert batch.targets[0].tolist() == [IGNORE] * len(ids) + answer
     assert answer[-1] == llm.tokenizer.eos_token_id
+
+
+def test_rows_of_one_batch_may_have_different_media(llm):
+    prompt = Prompt(llm.tokenizer)
+    media = [{"image": [torch.randn(3, 16)], "speech": [torch.randn(2, 16)]}, {}, {"video": [torch.randn(4, 16)]}]
+    batch = prompt.build(llm, ["天", "地", "人"], media)
+    for row, medium in enumerate(media):
+        alone = prompt.build(llm, ["天地人"[row]], [medium])
+        torch.testing.assert_close(batch.embeds[row][batch.mask[row]], alone.embeds[0])
 
 
 def test_rows_are_padded_on_the_left_and_their_padding_does_not_matter(llm):
     prompt = Prompt(llm.tokenizer)
     speech = torch.randn(2, 5, 16)
     lengths = torch.tensor([5, 2])
-    both = prompt.build(llm, ["语音", "识别语音"], {"speech": (speech, lengths)}, ["天地", "人"])
-    alone = prompt.build(llm, ["识别语音"], {"speech": (speech[1:, :2], lengths[1:])}, ["人"])
+    both = prompt.build(llm, ["语音", "识别语音"], slots("speech", speech, lengths), ["天地", "人"])
+    alone = prompt.build(llm, ["识别语音"], [{"speech": [speech[1, :2]]}], ["人"])
     size = alone.mask.shape[1]
     assert both.mask[1].tolist() == [False] * (both.mask.shape[1] - size) + [True] * size
     a, _ = llm(both.embeds, both.mask)
@@ -45,9 +68,7 @@ def test_rows_are_padded_on_the_left_and_their_padding_does_not_matter(llm):
 
 def test_loss_on_answer_positions_equals_loss_from_full_logits(llm):
     prompt = Prompt(llm.tokenizer)
-    batch = prompt.build(
-        llm, ["语音", "识别"], {"speech": (torch.randn(2, 3, 16), torch.tensor([3, 1]))}, ["天地", "人"]
-    )
+    batch = prompt.build(llm, ["语音", "识别"], slots("speech", torch.randn(2, 3, 16), [3, 1]), ["天地", "人"])
     loss, wrong = llm.answer_loss(*batch)
     logits = llm.model(
         inputs_embeds=batch.embeds,
@@ -63,4 +84,4 @@ def test_loss_on_answer_positions_equals_loss_from_full_logits(llm):
 
 def test_counts_that_differ_raise(llm):
     with pytest.raises(ValueError, match="2 instructions, but 1"):
-        Prompt(llm.tokenizer).build(llm, ["a", "b"], {"speech": (torch.zeros(1, 1, 16), torch.tensor([1]))})
+        Prompt(llm.tokenizer).build(llm, ["a", "b"], [{}])

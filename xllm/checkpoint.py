@@ -8,7 +8,7 @@ complete            written last
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -37,8 +37,8 @@ class Card(Config):
 
 
 def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Parameters of the named parts; a tied parameter appears once."""
-    parts = tuple(parts)
+    """Parameters of the named parts (of a layer of a part: the whole part); a tied parameter appears once."""
+    parts = {part.partition(".")[0] for part in parts}
     return {name: p.detach() for name, p in model.named_parameters() if name.split(".")[0] in parts}
 
 
@@ -108,13 +108,22 @@ def read_card(folder: Path) -> Card:
     return card.model_copy(update={"model": card.model.model_copy(update={"tokenizer": folder / card.model.tokenizer})})
 
 
-def load_into(model: nn.Module, folder: Path, parts: Iterable[str] | None = None) -> set[str]:
+def load_into(
+    model: nn.Module, folder: Path, parts: Iterable[str] | None = None, renamed: Mapping[str, str] = {}
+) -> set[str]:
     """Copy a checkpoint's weights into the model, in the model's dtype; returns the parts that were loaded.
 
-    Only `parts` are taken if given. Raises ConfigError when a tensor is missing, unknown or of another shape.
+    Only `parts` are taken if given; `renamed` gives the checkpoint's parts other names first. Raises ConfigError when
+    a tensor is missing, unknown or of another shape.
     """
     folder = find(folder)
     values = load_tensors(folder / "model.safetensors")
+    for old, new in renamed.items():
+        values = {
+            name.replace(f"{old}.", f"{new}.", 1): value
+            for name, value in values.items()
+            if name.startswith(f"{old}.")
+        }
     own = dict(model.named_parameters())
     loaded = {name.split(".")[0] for name in values}
     loaded = loaded if parts is None else loaded & set(parts)

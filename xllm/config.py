@@ -81,7 +81,34 @@ class SpeechInterfaceConfig(Config):
     layers: int = 12
     dropout: float = 0.1
     max_tokens: int = Field(512, description="longest token sequence (BERT's positions)")
-    reading_weight: float = Field(0.0, description="pull towards the LLM's embeddings of the syllables said, if it has")
+    text_weight: float = Field(0.0, description="pull towards the LLM's embeddings of the text, one token a character")
+
+
+class VisionEncoderConfig(Config):
+    """The frozen image encoder (paper 3.1): a timm vision transformer, or sizes to build one from scratch (stage 0)."""
+
+    name: str | None = Field(None, description="timm model, e.g. eva_giant_patch14_clip_224; none: the sizes below")
+    pretrained: bool = Field(False, description="fetch timm's weights of `name`")
+    blocks: int | None = Field(None, description="stop after this many blocks (ViT-g: 39); none: all")
+    size: int = Field(224, description="side of the square picture, in pixels")
+    mean: tuple[float, float, float] = Field((0.48145466, 0.4578275, 0.40821073), description="CLIP's")
+    std: tuple[float, float, float] = Field((0.26862954, 0.26130258, 0.27577711), description="CLIP's")
+    patch: int = 14
+    width: int = 1408
+    depth: int = 40
+    heads: int = 16
+    drop_path: float = 0.0
+
+
+class VisionInterfaceConfig(Config):
+    """Q-Former and I-Adapter, V-Adapter alike (paper 3.1; BLIP-2's sizes)."""
+
+    queries: int = Field(32, description="learned queries Q: embeddings a picture becomes")
+    width: int = 768
+    ffn: int = 3072
+    heads: int = 12
+    layers: int = 12
+    dropout: float = 0.1
 
 
 class LLMConfig(Config):
@@ -102,6 +129,9 @@ class ModelConfig(Config):
     tokenizer: Path | None = Field(None, description="folder with units.txt (and the tiny LLM's tokenizer)")
     recognizer: RecognizerConfig = RecognizerConfig()
     speech: SpeechInterfaceConfig = SpeechInterfaceConfig()
+    vision: VisionEncoderConfig | None = Field(None, description="image encoder; none: a system without eyes")
+    image: VisionInterfaceConfig = Field(VisionInterfaceConfig(), description="image and video interface")
+    frames: int = Field(8, description="frames T sampled from a film")
     llm: LLMConfig = LLMConfig()
 
 
@@ -120,7 +150,7 @@ class StageConfig(Config):
     """One stage: which parts train, on what, and how. Stages are data, not code (paper 3.2)."""
 
     stage: Literal[0, 1, 2, 3]
-    modality: Literal["text", "speech", "image", "video", "all"] = "speech"
+    modality: str = Field("speech", description="text, a modality (speech, image, video), or all")
     start_from: tuple[Path, ...] = Field((), description="checkpoint folders to take parts from")
     train: tuple[Path, ...] = Field(description="manifests")
     dev: tuple[Path, ...] = ()

@@ -1,4 +1,4 @@
-"""From waves to what the speech encoder sees: Kaldi fbank, utterance normalisation, and augmentation.
+"""What the encoders see: Kaldi fbank with utterance normalisation, pictures of one size, and augmentation.
 
 Augmentation draws from a generator that the caller seeds per sample, so that it does not depend on workers,
 batches or resumption.
@@ -14,6 +14,7 @@ from xllm.media import SAMPLE_RATE
 FRAME_SHIFT = 0.01  # seconds per fbank frame
 SPEEDS = (0.9, 1.0, 1.1)  # speed perturbation (paper A.3)
 LOUD = -0.3  # a frame whose normalised bins have this mean or more is sound, not the silence around it
+CROP, STRETCH = 0.5, 4 / 3  # least area of a random crop, and how far its sides may differ (BLIP-2's crops)
 WARP = 0.12  # vocal tracts drawn are this much shorter or longer (Jaitly and Hinton, 2013)
 
 
@@ -103,3 +104,25 @@ def augment(features: Tensor, generator: torch.Generator) -> Tensor:
     features = trim(features, generator)
     factor = 1.0 + WARP * (2.0 * float(torch.rand((), generator=generator)) - 1.0)
     return spec_augment(warp_frequency(features, factor), generator)
+
+
+def picture_features(
+    pictures: Tensor, size: int, generator: torch.Generator | None = None, flip: bool = True
+) -> Tensor:
+    """Pictures uint8 [T, 3, H, W] -> [T, 3, size, size] in 0..1; all T are treated alike, as the frames of one film.
+
+    Without a generator the whole picture is scaled. With one, a random part of it: half to all of the area, slightly
+    stretched, and mirrored half of the time if `flip` (left and right must stay for a film).
+    """
+    top, left, (height, width) = 0, 0, pictures.shape[-2:]
+    mirrored = False
+    if generator is not None:
+        area, stretch, down, right, mirror = torch.rand(5, generator=generator).tolist()
+        share, ratio = CROP + (1.0 - CROP) * area, STRETCH ** (2.0 * stretch - 1.0)
+        high = max(1, min(height, round(height * (share / ratio) ** 0.5)))
+        wide = max(1, min(width, round(width * (share * ratio) ** 0.5)))
+        top, left, height, width = round(down * (height - high)), round(right * (width - wide)), high, wide
+        mirrored = flip and mirror < 0.5
+    part = pictures[..., top : top + height, left : left + width].float() / 255.0
+    part = torch.nn.functional.interpolate(part, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return (part.flip(-1) if mirrored else part).clamp(0.0, 1.0)

@@ -1,5 +1,6 @@
-"""Decoding over embeddings: greedy, with key-value cache, in left-padded batches."""
+"""Decoding over embeddings: greedy or drawn, with key-value cache, in left-padded batches, a token at a time."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,18 @@ class Generation(NamedTuple):
     scores: list[float]
 
 
+class Sampling(NamedTuple):
+    """How tokens are drawn; a temperature of 0 takes the likeliest. `top_k` 0 and `top_p` 1 leave all tokens in."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+GREEDY = Sampling()
+
+
 def repeats(ids: list[int]) -> bool:
     """Whether the end of `ids` is one short span, `REPEATS` times over (single tokens: twice as often)."""
     for span in SPANS:
@@ -28,38 +41,70 @@ def repeats(ids: list[int]) -> bool:
     return False
 
 
-@torch.inference_mode()
-def greedy(llm: CausalLM, embeds: Tensor, mask: Tensor, limits: list[int]) -> list[Generation]:
-    """Decode answers after left-padded prompts [B, L, D_llm] with `mask` [B, L]; row i ends by `limits[i]` tokens.
+def choose(log: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
+    """Next tokens [B] from log-probabilities [B, V]."""
+    if sampling.temperature == 0.0:
+        return log.argmax(-1)
+    kept, tokens = (log / sampling.temperature).log_softmax(-1).sort(dim=-1, descending=True)
+    likelier = kept.exp().cumsum(-1) - kept.exp()  # probability of all tokens before this one
+    out = likelier >= sampling.top_p
+    if sampling.top_k:
+        out[:, sampling.top_k :] = True
+    out[:, 0] = False
+    drawn = kept.masked_fill(out, float("-inf")).softmax(-1).cpu().multinomial(1, generator=generator)
+    return tokens.gather(1, drawn.to(tokens.device))[:, 0]
 
-    Rows end at the LLM's end mark, at their limit, or when they repeat themselves; finished rows leave the batch.
+
+@torch.inference_mode()
+def steps(
+    llm: CausalLM, embeds: Tensor, mask: Tensor, limits: Sequence[int], sampling: Sampling = GREEDY
+) -> Iterator[dict[int, tuple[int, float]]]:
+    """Decode after left-padded prompts [B, L, D_llm] with `mask` [B, L]; row i ends by `limits[i]` tokens.
+
+    Yields, for each step, the token of every row still going and its log-probability. Rows end at the LLM's end mark,
+    at their limit, or when they repeat themselves; finished rows leave the batch.
     """
     ends = llm.end_ids
-    done = [Generation([], []) for _ in limits]
     active = [i for i, limit in enumerate(limits) if limit > 0]
-    if not active:
-        return done
     if len(active) < len(limits):
         embeds, mask = embeds[active], mask[active]
+    generator = None
+    if sampling.temperature:
+        generator = torch.Generator()
+        generator.seed() if sampling.seed is None else generator.manual_seed(sampling.seed)
+    written: dict[int, list[int]] = {i: [] for i in active}
     cache = None
-    while True:
+    while active:
         hidden, cache = llm(embeds, mask, cache, use_cache=True)
-        best = llm.head(hidden[:, -1]).log_softmax(-1).max(-1)
-        going = []
-        for row, (i, token, score) in enumerate(zip(active, best.indices.tolist(), best.values.tolist(), strict=True)):
-            answer = done[i]
+        log = llm.head(hidden[:, -1]).log_softmax(-1)
+        tokens = choose(log, sampling, generator)
+        scores = log.gather(1, tokens[:, None])[:, 0].tolist()
+        step, going = {}, []
+        for row, (i, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
             if token in ends:
                 continue
-            answer.ids.append(token)
-            answer.scores.append(score)
-            if len(answer.ids) < limits[i] and not repeats(answer.ids):
+            step[i] = (token, scores[row])
+            written[i].append(token)
+            if len(written[i]) < limits[i] and not repeats(written[i]):
                 going.append(row)
-        if not going:
-            return done
-        tokens = best.indices
-        if len(going) < len(active):
+        if step:
+            yield step
+        if going and len(going) < len(active):
             keep = torch.tensor(going, device=mask.device)
-            active, tokens, mask = [active[row] for row in going], tokens[keep], mask[keep]
+            tokens, mask = tokens[keep], mask[keep]
             cache.batch_select_indices(keep)
+        active = [active[row] for row in going]
         embeds = llm.embed(tokens)[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+
+
+def generate(
+    llm: CausalLM, embeds: Tensor, mask: Tensor, limits: Sequence[int], sampling: Sampling = GREEDY
+) -> list[Generation]:
+    """All of `steps`, by row."""
+    done = [Generation([], []) for _ in limits]
+    for step in steps(llm, embeds, mask, limits, sampling):
+        for row, (token, score) in step.items():
+            done[row].ids.append(token)
+            done[row].scores.append(score)
+    return done

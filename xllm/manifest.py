@@ -8,10 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xllm.errors import ManifestError
+from xllm.modalities import MODALITIES
 
-PATH_KEYS = ("speech", "image", "video")
-_TEXT_KEYS = ("id", "speech", "video", "instruction", "response", "reading")
-KEYS = frozenset((*_TEXT_KEYS, "image", "history", "duration"))
+FRAME = "|"  # between the frames of a film that `told` describes
+
+
+def _text_keys() -> list[str]:
+    """Keys whose values are strings: all media but images, of which a sample may have several."""
+    return ["id", "instruction", "response", "reading", "caption", *(name for name in MODALITIES if name != "image")]
+
+
+def keys() -> list[str]:
+    """Every key that a sample may have."""
+    return [*_text_keys(), "image", "history", "duration", "told"]
 
 
 def parse_line(line: str, where: str) -> dict:
@@ -22,12 +31,12 @@ def parse_line(line: str, where: str) -> dict:
         raise ManifestError(f"{where}: not valid JSON ({error.msg}); fix or delete the line") from None
     if not isinstance(row, dict):
         raise ManifestError(f"{where}: a sample is a JSON object, not {type(row).__name__}")
-    for key in _TEXT_KEYS:
+    for key in _text_keys():
         if row.get(key) is not None and not isinstance(row[key], str):
             raise ManifestError(f"{where}: {key!r} must be a string, not {row[key]!r}")
     if not isinstance(row.get("duration"), int | float | None):
         raise ManifestError(f"{where}: 'duration' must be seconds, not {row['duration']!r}")
-    sample = {key: row.get(key) for key in KEYS}
+    sample = {key: row.get(key) for key in keys()}
     sample["id"] = sample["id"] or where
     sample["image"] = [row["image"]] if isinstance(row.get("image"), str) else row.get("image")
     return sample
@@ -48,8 +57,8 @@ def iterate_manifest(path: Path) -> Iterator[dict]:
 
 
 def _resolve(sample: dict, folder: Path) -> dict:
-    for key in ("speech", "video"):
-        if sample[key]:
+    for key in MODALITIES:
+        if key != "image" and sample[key]:
             sample[key] = str(folder / sample[key])
     if sample["image"]:
         sample["image"] = [str(folder / image) for image in sample["image"]]
@@ -57,7 +66,7 @@ def _resolve(sample: dict, folder: Path) -> dict:
 
 
 def read_manifest(*paths: Path):
-    """Manifests as one `datasets.Dataset` with the columns of `KEYS`, memory-mapped from Arrow.
+    """Manifests as one `datasets.Dataset` with the columns of `keys`, memory-mapped from Arrow.
 
     The Arrow file is kept in the Hugging Face cache and made again when a manifest changes. Raises ManifestError.
     """
@@ -65,10 +74,11 @@ def read_manifest(*paths: Path):
     from datasets import Dataset, Features, List, Value
 
     features = Features(
-        {key: Value("string") for key in _TEXT_KEYS}
+        {key: Value("string") for key in _text_keys()}
         | {
             "duration": Value("float32"),
             "image": List(Value("string")),
+            "told": {name: Value("string") for name in MODALITIES},
             "history": List({"instruction": Value("string"), "response": Value("string")}),
         }
     )

@@ -1,6 +1,7 @@
 """Hostile files in, tensors out: any audio, or the sound of any video, to 16 kHz mono (PyAV, FFmpeg inside).
 
 Formats are an allow-list and only the file itself is read, so no playlist or network address is ever followed.
+`pictures.py` and `films.py` open their files through here, too.
 """
 
 import logging
@@ -18,45 +19,60 @@ from xllm.errors import MediaError
 
 SAMPLE_RATE = 16_000  # Hz
 MAX_SECONDS = 24 * 3600.0
+MAX_PIXELS = 50_000_000  # of a picture, or of one frame of a film
 AUDIO_SUFFIXES = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".amr")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv")
 MEDIA_SUFFIXES = frozenset(AUDIO_SUFFIXES + VIDEO_SUFFIXES)  # what is looked for inside directories
 _FORMATS = "wav,w64,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm,asf,aiff,amr,caf,avi,flv"
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file,pipe"}
+_OPTIONS = {
+    "audio": {"format_whitelist": _FORMATS, "protocol_whitelist": "file,pipe"},
+    # FFmpeg decodes a frame to probe a film, before its header can be looked at here.
+    "video": {
+        "format_whitelist": f"{_FORMATS},gif,apng",
+        "protocol_whitelist": "file,pipe",
+        "max_pixels": str(MAX_PIXELS),
+    },
+}
+_ADVICE = {"audio": "convert it to wav, mp3, flac or mp4", "video": "convert it to mp4, webm or gif"}
 
 logger = logging.getLogger(__name__)
 
 
-def _name(source: Path | str | BinaryIO) -> str:
-    return str(source) if isinstance(source, str | Path) else getattr(source, "name", "<stdin>")
+def name_of(source: Path | str | BinaryIO) -> str:
+    """What messages call `source`; an open file without a name is taken for the standard input."""
+    name = source if isinstance(source, str | Path) else getattr(source, "name", None)
+    return str(name) if isinstance(name, str | Path) else "<stdin>"
+
+
+def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
+    """`source` again, when it is an open file or a file that holds something. Raises MediaError."""
+    if not isinstance(source, str | Path):
+        return source
+    path, name = Path(source), name_of(source)
+    if path.is_dir():
+        raise MediaError(f"{name}: is a folder, not a media file")
+    if not path.exists():
+        raise MediaError(f"{name}: no such file")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{name}: the file is empty; copy it again")
+    return str(path)
 
 
 @contextmanager
-def _open(source: Path | str | BinaryIO) -> Iterator[av.container.InputContainer]:
-    """Open a container that has sound; raises MediaError saying what is wrong with the file."""
-    name = _name(source)
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if path.is_dir():
-            raise MediaError(f"{name}: is a folder, not a media file")
-        if not path.exists():
-            raise MediaError(f"{name}: no such file")
-        if path.stat().st_size == 0:
-            raise MediaError(f"{name}: the file is empty; copy it again")
-        source = str(path)
+def open_media(source: Path | str | BinaryIO, kind: str = "audio") -> Iterator[av.container.InputContainer]:
+    """Open a container with a track of `kind`, audio or video; MediaError says what is wrong with the file."""
+    name, source = name_of(source), existing(source)
     try:
-        container = av.open(source, options=_OPTIONS)
+        container = av.open(source, options=_OPTIONS[kind])
     except OSError as error:  # includes FFmpeg's errors about the file system
         if isinstance(error, av.FFmpegError):
             raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
         raise MediaError(f"{name}: cannot be read: {error.strerror or error}") from None
     except (av.FFmpegError, ValueError):
-        raise MediaError(
-            f"{name}: not a media file xllm reads, or damaged; convert it to wav, mp3, flac or mp4"
-        ) from None
+        raise MediaError(f"{name}: not a media file xllm reads, or damaged; {_ADVICE[kind]}") from None
     with container:
-        if not container.streams.audio:
-            raise MediaError(f"{name}: has no audio track")
+        if not any(stream.type == kind for stream in container.streams):
+            raise MediaError(f"{name}: has no {kind} track")
         seconds = (container.duration or 0) / av.time_base
         if seconds > MAX_SECONDS:
             raise MediaError(
@@ -103,10 +119,10 @@ def stream_audio(source: Path | str | BinaryIO, chunk_seconds: float = 30.0) -> 
 
     `source` is a path or an open binary file. Raises MediaError, also after some chunks.
     """
-    name, size = _name(source), int(chunk_seconds * SAMPLE_RATE)
+    name, size = name_of(source), int(chunk_seconds * SAMPLE_RATE)
     held: list[np.ndarray] = []
     count = total = 0
-    with _open(source) as container:
+    with open_media(source) as container:
         for block in _frames(container, name):
             held.append(block)
             count += len(block)
@@ -130,7 +146,7 @@ def load_audio(source: Path | str | BinaryIO) -> Tensor:
 
 def probe_audio(source: Path | str | BinaryIO) -> float:
     """Seconds of sound, from the header, or by decoding when the header does not say. Raises MediaError."""
-    with _open(source) as container:
+    with open_media(source) as container:
         stream = container.streams.audio[0]
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)

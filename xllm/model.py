@@ -1,8 +1,9 @@
 """XLLM: frozen encoders and interfaces around a frozen language model (paper Figure 1), trained and used here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,37 +13,69 @@ from xllm import checkpoint
 from xllm.config import ModelConfig
 from xllm.errors import ConfigError
 from xllm.features import FRAME_SHIFT, speech_features
-from xllm.generation import Generation, greedy
+from xllm.generation import Generation, generate
+from xllm.modalities import MODALITIES
+from xllm.prompt import INSTRUCTIONS, Prompt, Turn
 from xllm.speech.cif import CIFOutput
-from xllm.speech.recognizer import Recognizer
+from xllm.speech.decoder import Foreign
 from xllm.speech.timing import align, cif_tokens
 from xllm.speech.units import UNKNOWN, Units
 from xllm.transcript import Transcript
 
 ENGINES = ("xllm", "cif")  # the two rows of the paper's Table 4
+Media = Mapping[str, Sequence[Tensor]]  # of one sample: each modality's inputs
+
+
+class Sight(NamedTuple):
+    """What is seen while something is heard: pictures for the LLM, and features for the recogniser's decoder.
+
+    `embeddings` [Q, D_llm] of each picture, `visual` [N, D_vision] their patches, `linguistic` [N, D_llm] the caption.
+    """
+
+    embeddings: list[Tensor]
+    visual: Tensor
+    linguistic: Tensor | None
+
+
+def _each_modality(
+    media: Sequence[Media], apply: Callable[[str, list[Tensor]], list[Tensor]]
+) -> list[dict[str, list[Tensor]]]:
+    """`apply` to all inputs of a modality at once, over all samples; results go back to their samples."""
+    out: list[dict[str, list[Tensor]]] = [{} for _ in media]
+    for name in MODALITIES:
+        places = [i for i, row in enumerate(media) for _ in row.get(name, ())]
+        if places:
+            results = apply(name, [x for row in media for x in row.get(name, ())])
+            for place, result in zip(places, results, strict=True):
+                out[place].setdefault(name, []).append(result)
+    return out
 
 
 class XLLM(nn.Module):
-    """The parts of one system, by name: `recognizer` (encoder, CIF, decoder), `speech` (interface), `llm`."""
+    """The parts of one system, by name: encoders (`recognizer`, `vision`), one interface per modality, and `llm`."""
 
-    def __init__(self, config: ModelConfig, parts: Iterable[str] = ("recognizer", "speech", "llm")):
+    def __init__(self, config: ModelConfig, parts: Iterable[str]):
+        """Build `parts` untrained, and the encoder of each interface; raises ConfigError for what is not configured."""
         super().__init__()
         self.config = config
-        parts = set(parts)
-        if "recognizer" in parts:
-            if config.tokenizer is None:
-                raise ConfigError("model.tokenizer is not set: give the folder with units.txt")
-            self.recognizer = Recognizer(config.recognizer, Units.load(config.tokenizer))
+        parts = {*parts, *(row.encoder for name, row in MODALITIES.items() if name in parts)}
         if "llm" in parts:
             from xllm.llm.causal import CausalLM
-            from xllm.prompt import Prompt
 
             self.llm = CausalLM.build(config.llm, config.tokenizer)
             self.prompt = Prompt(self.llm.tokenizer)
-        if "speech" in parts:
-            from xllm.speech.interface import SpeechInterface
+        for name, row in MODALITIES.items():
+            if row.encoder in parts and not hasattr(self, row.encoder):
+                setattr(self, row.encoder, row.build_encoder(config))
+            if name in parts:
+                if "llm" not in parts:
+                    raise ConfigError(f"the {name} interface needs the language model beside it")
+                setattr(self, name, row.build_interface(config, getattr(self, row.encoder), self.llm.width))
+        if "naming" in parts:
+            from xllm.vision.naming import Naming
 
-            self.speech = SpeechInterface(config.speech, self.recognizer.token_width, self.llm.width)
+            self.units = Units.load(config.tokenizer)
+            self.naming = Naming(self.vision.width, len(self.units.characters))
 
     @classmethod
     def from_pretrained(
@@ -57,14 +90,18 @@ class XLLM(nn.Module):
         folders = {folder: set(card.parts)}
         folders |= {frozen: set(checkpoint.read_card(checkpoint.find(frozen)).parts) for frozen in card.frozen}
         have = set().union(*folders.values()) | ({"llm"} if card.model.llm.name else set())
-        wanted = have if parts is None else set(parts)
+        wanted = have - {"naming"} if parts is None else set(parts)  # which has taught the encoder, and is done
         if missing := wanted - have:
             raise ConfigError(
                 f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}"
             )
         model = cls(card.model, wanted)
-        for source, inside in folders.items():
-            checkpoint.load_into(model, source, wanted & inside)
+        left = set(wanted)
+        for source in (folder, *reversed(card.frozen)):  # its own parts first, then what was taken last
+            left -= checkpoint.load_into(model, source, left & folders[source])
+        learned = {name.partition(".")[0] for name, _ in model.named_parameters()}
+        if missing := learned - have:
+            raise ConfigError(f"{folder} lacks {', '.join(sorted(missing))}, which its interfaces need")
         return model.requires_grad_(False).eval().to(device)
 
     @property
@@ -76,45 +113,72 @@ class XLLM(nn.Module):
         """Seconds per encoder frame U."""
         return self.recognizer.encoder.rate * FRAME_SHIFT
 
+    def encode(self, media: Sequence[Media]) -> list[dict[str, list[Tensor]]]:
+        """Features of every sample's inputs through the frozen encoders, a modality at a time: to their tokens."""
+
+        def tokens(name: str, features: list[Tensor]) -> list[Tensor]:
+            row = MODALITIES[name]
+            with torch.no_grad():
+                return row.tokens(getattr(self, row.encoder), features)
+
+        return _each_modality(media, tokens)
+
+    def embed(self, tokens: Sequence[Media]) -> list[dict[str, list[Tensor]]]:
+        """Tokens of every sample's inputs through the interfaces: to embeddings [L, D_llm] each."""
+
+        def embeddings(name: str, inputs: list[Tensor]) -> list[Tensor]:
+            lengths = torch.tensor([len(x) for x in inputs], device=self.device)
+            out, sizes = getattr(self, name)(pad_sequence(inputs, batch_first=True).to(self.device), lengths)
+            return [row[:n] for row, n in zip(out, sizes.tolist(), strict=True)]
+
+        return _each_modality(tokens, embeddings)
+
     def response_loss(
         self,
-        tokens: Tensor,
-        token_lengths: Tensor,
+        tokens: Sequence[Media],
+        features: Sequence[Media],
         instructions: Sequence[str],
         responses: Sequence[str],
-        readings: Sequence[str] = (),
+        histories: Sequence[Sequence[Turn]] | None = None,
+        said: Sequence[str] = (),
     ) -> dict[str, Tensor]:
-        """Stage 2, speech: loss of the answers given token vectors [B, L, D] (paper 3.2.2).
+        """Stages 2 and 3: loss of the answers (paper 3.2.2, 3.2.3), each sample with any media.
 
-        With `reading_weight`, embeddings are also drawn towards the LLM's own for the syllables of `readings`.
+        They come as `tokens` where they were computed before, as `features` where not. With `text_weight`, speech
+        embeddings are also drawn towards the LLM's own for what was `said`, where it is known.
         """
-        embeddings, lengths = self.speech(tokens, token_lengths)
-        batch = self.prompt.build(self.llm, instructions, {"speech": (embeddings, lengths)}, responses)
+        encoded = self.encode(features)
+        embeddings = self.embed([{**a, **b} for a, b in zip(tokens, encoded, strict=True)])
+        batch = self.prompt.build(self.llm, instructions, embeddings, responses, histories)
         loss, wrong = self.llm.answer_loss(*batch)
         losses = {"loss": loss, "answer": loss, "wrong": wrong}
-        if weight := self.config.speech.reading_weight:
-            losses["reading"] = self._reading_loss(embeddings, lengths, readings)
-            losses["loss"] = loss + weight * losses["reading"]
+        if (weight := self.config.speech.text_weight) and any(said):
+            spoken = [(row["speech"][0], text) for row, text in zip(embeddings, said, strict=True) if text]
+            losses["text"] = self._distance_to_text(*zip(*spoken, strict=True))
+            losses["loss"] = loss + weight * losses["text"]
         return losses
 
     def begin_with_readings(self) -> None:
         """Start an untrained speech interface from the LLM's own embeddings of syllables, if it has tokens for them."""
         spelled = [self.prompt.spell(syllable) for syllable in self.recognizer.units.syllables]
-        if self.config.speech.reading_weight and all(len(ids) == 1 for ids in spelled[UNKNOWN + 1 :]):
+        if spelled and all(len(ids) == 1 for ids in spelled[UNKNOWN + 1 :]):
             self.speech.begin_with(self.llm.embed([ids[0] for ids in spelled]))
 
-    def _reading_loss(self, embeddings: Tensor, lengths: Tensor, readings: Sequence[str]) -> Tensor:
-        """Squared distance to the LLM's embeddings of each reading, relative to their size.
+    def _distance_to_text(self, embeddings: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
+        """Squared distance of [L, D_llm] to the LLM's embeddings of each text, relative to their size.
 
-        Utterances whose reading has another number of syllables than CIF has fired are left out.
+        Texts that are not one LLM token for every token that CIF fired are left out.
         """
-        spelled = [self.prompt.spell(reading) for reading in readings]
-        fits = [i for i, (ids, n) in enumerate(zip(spelled, lengths.tolist(), strict=True)) if len(ids) == n]
-        if not any(spelled[i] for i in fits):
-            return embeddings.sum() * 0.0
-        wanted = self.llm.embed([token for i in fits for token in spelled[i]])
-        ours = torch.cat([embeddings[i, : lengths[i]] for i in fits])
-        return nn.functional.mse_loss(ours, wanted) / wanted.square().mean()
+        written = [self.prompt.tokens(text) for text in texts]
+        fits = [i for i, ids in enumerate(written) if ids and len(ids) == len(embeddings[i])]
+        if not fits:
+            return torch.cat(embeddings).sum() * 0.0
+        wanted = self.llm.embed([token for i in fits for token in written[i]])
+        return nn.functional.mse_loss(torch.cat([embeddings[i] for i in fits]), wanted) / wanted.square().mean()
+
+    def naming_loss(self, pixels: Tensor, names: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Stage 0, image: tell pictures [B, 3, H, W] apart by their names (`Naming`)."""
+        return self.naming.loss(self.vision(pixels), names, targets)
 
     def text_loss(self, ids: Tensor, targets: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """Stage 0: next-token loss of right-padded `ids` [B, L] where `targets` [B, L] are not IGNORE."""
@@ -122,29 +186,25 @@ class XLLM(nn.Module):
         loss, wrong = self.llm.answer_loss(self.llm.embed(ids), mask, targets)
         return {"loss": loss, "wrong": wrong}
 
-    def _encode(self, features: list[Tensor]) -> CIFOutput:
-        """Fbank of each utterance [F, mels] -> CIF vectors of all."""
-        batch = pad_sequence(features, batch_first=True).to(self.device)
-        lengths = torch.tensor([len(f) for f in features], device=self.device)
-        return self.recognizer.encode(batch, lengths)
-
     @torch.inference_mode()
-    def speech_tokens(self, features: list[Tensor]) -> list[Tensor]:
-        """Token vectors [L, D] of each utterance's fbank [F, mels]: what stage 2 caches."""
-        order = sorted(range(len(features)), key=lambda i: len(features[i]))
-        vectors: dict[int, Tensor] = {}
-        for start in range(0, len(order), 16):
-            chosen = order[start : start + 16]
-            out = self._encode([features[i] for i in chosen])
-            tokens = self.recognizer.tokens(out)
-            vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.lengths.tolist(), strict=True)}
-        return [vectors[i] for i in range(len(features))]
+    def look(self, pictures: Sequence[Any], caption: str | None = None) -> Sight:
+        """Pictures (files) and a caption as a listener sees them (paper A.3). Raises MediaError, ConfigError."""
+        if not hasattr(self, "image"):
+            raise ConfigError("this model has no eyes: it was not trained on pictures")
+        row = MODALITIES["image"]
+        tokens = self.encode([{"image": [row.load(picture, self.config, None) for picture in pictures]}])
+        linguistic = None
+        if caption:
+            ids = self.prompt.tokens(caption)
+            mask = torch.ones(1, len(ids), dtype=torch.bool, device=self.device)
+            linguistic = self.llm(self.llm.embed(ids)[None], mask)[0][0]
+        return Sight(self.embed(tokens)[0]["image"], torch.cat(tokens[0]["image"]).flatten(0, 1), linguistic)
 
     @torch.inference_mode()
     def transcribe(
-        self, waves: Sequence[Tensor], engine: str = "xllm", instruction: str | None = None
+        self, waves: Sequence[Tensor], engine: str = "xllm", sights: Sequence[Sight | None] | None = None
     ) -> list[Transcript]:
-        """Text and token times of waves [S] (16 kHz, any lengths), as one batch.
+        """Text and token times of waves [S] (16 kHz, any lengths), as one batch; `sights` are what is seen meanwhile.
 
         `cif` reads the recogniser's own decoder; `xllm` lets the LLM write (paper Table 4's two rows). Raises
         ConfigError for another engine or when the checkpoint lacks the engine's parts.
@@ -156,24 +216,34 @@ class XLLM(nn.Module):
         if not waves:
             return []
         mels = self.config.recognizer.encoder.mels
-        out = self._encode([speech_features(wave.cpu(), mels) for wave in waves])
-        drafts = self.recognizer.decode(out)
+        sights = sights or [None] * len(waves)
+        out = self.recognizer.encode_all([speech_features(wave.cpu(), mels) for wave in waves])
+        drafts = self.recognizer.decode(out, **self._foreign(sights))
         timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in drafts]
         if engine == "xllm":
-            answers = self._answers(out, instruction)
+            answers = self._answers(out, sights)
             timed = [align(*self._characters(a), t) for a, t in zip(answers, timed, strict=True)]
         return [Transcript.of(tokens) for tokens in timed]
 
-    def _answers(self, out: CIFOutput, instruction: str | None) -> list[Generation]:
-        """What the LLM writes after the speech prompt; nothing where no token fired."""
-        from xllm.prompt import INSTRUCTIONS
+    def _foreign(self, sights: Sequence[Sight | None]) -> dict[str, Foreign | None]:
+        """What the recogniser's decoder attends to beside speech, in the blocks that it has for it."""
+        decoder = self.config.recognizer.decoder
+        visual = [sight and sight.visual if decoder.visual_blocks else None for sight in sights]
+        linguistic = [sight and sight.linguistic if decoder.linguistic_blocks else None for sight in sights]
+        return {
+            "visual": Foreign.of(visual, decoder.visual_width),
+            "linguistic": Foreign.of(linguistic, decoder.linguistic_width),
+        }
 
-        instructions = [instruction or INSTRUCTIONS["asr"]] * len(out.lengths)
-        batch = self.prompt.build(
-            self.llm, instructions, {"speech": self.speech(self.recognizer.tokens(out), out.lengths)}
-        )
+    def _answers(self, out: CIFOutput, sights: Sequence[Sight | None]) -> list[Generation]:
+        """What the LLM writes after the speech prompt; nothing where no token fired."""
+        tokens = [row[:n] for row, n in zip(self.recognizer.tokens(out), out.lengths.tolist(), strict=True)]
+        media = self.embed([{"speech": [row]} for row in tokens])
+        media = [m | ({"image": sight.embeddings} if sight else {}) for m, sight in zip(media, sights, strict=True)]
+        instructions = [INSTRUCTIONS["masr" if sight else "asr"] for sight in sights]
+        batch = self.prompt.build(self.llm, instructions, media)
         limits = [n and n + n // 2 + 4 for n in out.lengths.tolist()]
-        return greedy(self.llm, batch.embeds, batch.mask, limits)
+        return generate(self.llm, batch.embeds, batch.mask, limits)
 
     def _characters(self, answer: Generation) -> tuple[list[str], list[float]]:
         """Characters of an answer, each with the probability of the LLM token that completed it."""

@@ -2,21 +2,30 @@
 
     <Image>…</Image><Video>…</Video><Speech>…</Speech>Question: <Instruction> \\n Answer:
 
-with only the modalities present. Media embeddings are spliced between their tags; batches are padded on the left;
-the loss is on the answer alone.
+with only the modalities present, and one pair of tags for each of several images. Earlier turns of a conversation
+stand between the media and the question, as `Question: … \\n Answer:…\\n`. Media embeddings are spliced between
+their tags; batches are padded on the left; the loss is on the answer alone.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from xllm.config import IGNORE
 from xllm.llm.causal import CausalLM
+from xllm.modalities import MODALITIES
 
-TAGS = {"image": ("<Image>", "</Image>"), "video": ("<Video>", "</Video>"), "speech": ("<Speech>", "</Speech>")}
-INSTRUCTIONS = {"asr": "请忠实地识别语音"}  # one fixed instruction in stage 2 (FACTS 6)
+# One fixed instruction each (FACTS 6); stage 3 samples among several (corpora/tiny_instructions.py).
+INSTRUCTIONS = {"asr": "请忠实地识别语音", "masr": "请根据图片忠实地识别语音", "spoken": "请回答语音中的问题"}
+
+
+class Turn(TypedDict):
+    """An earlier question of a conversation and its answer."""
+
+    instruction: str
+    response: str
 
 
 class PromptBatch(NamedTuple):
@@ -38,60 +47,66 @@ class Prompt:
         self.start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self.end = [tokenizer.eos_token_id]
 
-    def _tokens(self, text: str) -> list[int]:
+    def tokens(self, text: str) -> list[int]:
+        """Ids of text, with nothing added."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text(self, text: str) -> list[int]:
         """Plain text as a language model reads it: start, text, end."""
-        return [*self.start, *self._tokens(text), *self.end]
+        return [*self.start, *self.tokens(text), *self.end]
 
     def spell(self, reading: str) -> list[int]:
         """Ids of syllables, for an LLM whose tokenizer has them: `ni3 hao3` -> [ni3] [hao3]."""
-        return self._tokens("".join(f"[{syllable}]" for syllable in reading.split()))
+        return self.tokens("".join(f"[{syllable}]" for syllable in reading.split()))
 
     def answer(self, text: str) -> list[int]:
         """Ids of an answer: text, end."""
-        return [*self._tokens(text), *self.end]
+        return [*self.tokens(text), *self.end]
 
     @staticmethod
-    def pieces(instruction: str, media: Sequence[str]) -> list[str]:
+    def pieces(instruction: str, media: Sequence[str], history: Sequence[Turn] = ()) -> list[str]:
         """Text around the media slots: one piece more than there are media, in the paper's order."""
         pieces = [""]
-        for name, (opening, closing) in TAGS.items():
-            if name in media:
+        for name, row in MODALITIES.items():
+            opening, closing = row.tags
+            for _ in range(list(media).count(name)):
                 pieces[-1] += opening
                 pieces.append(closing)
+        for turn in history:
+            pieces[-1] += f"Question: {turn['instruction']} \n Answer:{turn['response']}\n"
         pieces[-1] += f"Question: {instruction} \n Answer:"
         return pieces
 
-    def dictation(self, instruction: str, reading: str, answer: str) -> tuple[list[int], list[int]]:
-        """Prompt of speech recognition with a reading in the speech slot, and its answer, as ids (stage 0)."""
-        before, after = (self._tokens(piece) for piece in self.pieces(instruction, ["speech"]))
-        return [*self.start, *before, *self.spell(reading), *after], self.answer(answer)
+    def ids(self, instruction: str, told: Mapping[str, Sequence[list[int]]], history: Sequence[Turn] = ()) -> list[int]:
+        """A prompt whose media are told in words (stage 0): `told[name]` holds the ids of each slot."""
+        slots = [slot for name in MODALITIES for slot in told.get(name, ())]
+        names = [name for name in MODALITIES for _ in told.get(name, ())]
+        before, *after = (self.tokens(piece) for piece in self.pieces(instruction, names, history))
+        return sum(([*slot, *piece] for slot, piece in zip(slots, after, strict=True)), [*self.start, *before])
 
     def build(
         self,
         llm: CausalLM,
         instructions: Sequence[str],
-        media: Mapping[str, tuple[Tensor, Tensor]],
+        media: Sequence[Mapping[str, Sequence[Tensor]]],
         answers: Sequence[str] | None = None,
+        histories: Sequence[Sequence[Turn]] | None = None,
     ) -> PromptBatch:
-        """Splice media into prompts: `media[name]` is (embeddings [B, L, D_llm], lengths [B]).
+        """Splice media into prompts: `media[i][name]` holds the embeddings [L, D_llm] of each of row i's inputs.
 
-        Raises ValueError when the batch sizes of instructions, answers and media differ.
+        Raises ValueError when the batch sizes differ.
         """
-        for name, (embeddings, _) in media.items():
-            if len(embeddings) != len(instructions):
-                raise ValueError(f"{len(instructions)} instructions, but {len(embeddings)} of {name}")
-        names = [name for name in TAGS if name in media]
+        histories = histories or [()] * len(instructions)
+        if not len(instructions) == len(media) == len(histories) == len(instructions if answers is None else answers):
+            raise ValueError(f"{len(instructions)} instructions, but {len(media)} of media")
         rows, targets = [], []
         for i, instruction in enumerate(instructions):
-            pieces = [self._tokens(piece) for piece in self.pieces(instruction, names)]
+            slots = [(name, slot) for name in MODALITIES for slot in media[i].get(name, ())]
+            before, *after = map(self.tokens, self.pieces(instruction, [name for name, _ in slots], histories[i]))
             answer = [] if answers is None else self.answer(answers[i])
-            parts = [llm.embed([*self.start, *pieces[0]])]
-            for name, piece in zip(names, pieces[1:], strict=True):
-                embeddings, lengths = media[name]
-                parts += [embeddings[i, : lengths[i]].to(parts[0].dtype), llm.embed(piece)]
+            parts = [llm.embed([*self.start, *before])]
+            for (_, slot), piece in zip(slots, after, strict=True):
+                parts += [slot.to(parts[0].dtype), llm.embed(piece)]
             parts.append(llm.embed(answer))
             rows.append(torch.cat(parts))
             targets.append([IGNORE] * (len(rows[-1]) - len(answer)) + answer)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from xllm.errors import XLLMError
 from xllm.media import stream_audio
@@ -16,11 +16,16 @@ POOL = 8  # batches' worth of pieces that are sorted by length before they are c
 
 @dataclass(frozen=True)
 class Source:
-    """One input: an id, the path to show, and the open file when it is not read from the path."""
+    """One input: an id, the path to show, and the open file when it is not read from the path.
+
+    `pictures` and `caption` are of what is spoken about.
+    """
 
     id: str
     path: str
     file: BinaryIO | None = None
+    pictures: tuple[str, ...] = ()
+    caption: str | None = None
 
     def sound(self):
         """The decoded sound from its beginning."""
@@ -34,6 +39,7 @@ class _Job:
     """An input on its way: pieces still out, segments done, or the error that ended it."""
 
     source: Source
+    sight: Any = None
     duration: float = 0.0
     closed: bool = False
     waiting: int = 0
@@ -67,6 +73,8 @@ def transcribe(
         job = _Job(source)
         jobs.append(job)
         try:
+            if source.pictures:
+                job.sight = model.look(source.pictures, source.caption)
             speech, job.duration = find_speech(source.sound())
             for number, piece in enumerate(cut(source.sound(), speech)):
                 job.waiting += 1
@@ -86,9 +94,8 @@ def _work(pool: list[tuple[_Job, int, Piece]], model, engine: str, batch_size: i
     pool.sort(key=lambda entry: len(entry[2].wave))
     for start in range(0, len(pool), batch_size):
         batch = pool[start : start + batch_size]
-        for (job, number, piece), transcript in zip(
-            batch, model.transcribe([piece.wave for _, _, piece in batch], engine=engine), strict=True
-        ):
+        waves, sights = [piece.wave for _, _, piece in batch], [job.sight for job, _, _ in batch]
+        for (job, number, piece), transcript in zip(batch, model.transcribe(waves, engine, sights), strict=True):
             job.segments[number] = place(transcript, piece)
             job.waiting -= 1
     pool.clear()

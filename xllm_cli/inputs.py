@@ -4,7 +4,7 @@ import glob
 import io
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xllm.errors import ManifestError, XLLMError
@@ -20,8 +20,11 @@ class Failure:
     message: str
 
 
-def expand(inputs: Iterable[str]) -> tuple[list[Source], list[Failure]]:
-    """Sources in order, and what is wrong with the other inputs. A file that is not there is found out later."""
+def expand(inputs: Iterable[str], seeing: bool = False) -> tuple[list[Source], list[Failure]]:
+    """Sources in order, and what is wrong with the other inputs. A file that is not there is found out later.
+
+    Pictures and captions of manifests are taken if `seeing`.
+    """
     sources: list[Source] = []
     failures: list[Failure] = []
     for given in inputs:
@@ -31,7 +34,7 @@ def expand(inputs: Iterable[str]) -> tuple[list[Source], list[Failure]]:
             elif Path(given).is_dir():
                 sources += _directory(Path(given))
             elif given.endswith(".jsonl"):
-                found, broken = _manifest(Path(given))
+                found, broken = _manifest(Path(given), seeing)
                 sources += found
                 failures += broken
             elif not Path(given).exists() and glob.has_magic(given):
@@ -62,7 +65,7 @@ def _glob(pattern: str) -> list[Source]:
     return [Source(str(path), str(path)) for path in sorted(found) if path.is_file()]
 
 
-def _manifest(path: Path) -> tuple[list[Source], list[Failure]]:
+def _manifest(path: Path, seeing: bool) -> tuple[list[Source], list[Failure]]:
     """Rows with `speech`; broken lines are failures, the others still count."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: text may hold U+2028
@@ -79,7 +82,11 @@ def _manifest(path: Path) -> tuple[list[Source], list[Failure]]:
             row = parse_line(line, where)
             if not row["speech"]:
                 raise ManifestError(f"{where}: no 'speech' to transcribe")
-            sources.append(Source(row["id"], str(path.parent / row["speech"])))
+            source = Source(row["id"], str(path.parent / row["speech"]))
+            if seeing:
+                pictures = tuple(str(path.parent / picture) for picture in row["image"] or ())
+                source = replace(source, pictures=pictures, caption=row["caption"])
+            sources.append(source)
         except ManifestError as error:
             failures.append(Failure(where, str(error)))
     return sources, failures

@@ -27,7 +27,7 @@ def stand_in(monkeypatch):
     loads = []
 
     class StandIn:
-        def transcribe(self, waves, engine):
+        def transcribe(self, waves, engine, sights):
             text = {"cif": "天地你", "xllm": "天地人"}[engine]
             return [Transcript(text, [Token(c, 0.0, 0.1, 0.5) for c in text], 0.5) for _ in waves]
 

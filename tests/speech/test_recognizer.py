@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from xllm.config import IGNORE, CIFConfig, DecoderConfig, RecognizerConfig, SpeechEncoderConfig
-from xllm.speech.decoder import SyllableHead
+from xllm.speech.decoder import Foreign, SyllableHead
 from xllm.speech.recognizer import Recognizer, flat_weights
 from xllm.speech.units import BLANK, UNKNOWN, Units, syllable_parts
 
@@ -128,11 +128,29 @@ def test_autoregressive_form_sees_no_future():
 def test_absent_visual_and_linguistic_features_are_zero_vectors():
     recognizer = make()
     read, lengths = torch.randn(1, 3, 16), torch.tensor([3])
+
+    def of(features):
+        return Foreign(features, torch.tensor([features.shape[1]]))
+
     absent = recognizer.decoder(read, lengths)
-    zeros = recognizer.decoder(read, lengths, None, torch.zeros(1, 7, 6), torch.zeros(1, 4, 5))
-    there = recognizer.decoder(read, lengths, None, torch.randn(1, 7, 6), torch.zeros(1, 4, 5))
+    zeros = recognizer.decoder(read, lengths, None, of(torch.zeros(1, 7, 6)), of(torch.zeros(1, 4, 5)))
+    there = recognizer.decoder(read, lengths, None, of(torch.randn(1, 7, 6)), of(torch.zeros(1, 4, 5)))
     torch.testing.assert_close(absent, zeros)
     assert not torch.allclose(absent, there)
+
+
+@pytest.mark.parametrize("form", ["nar", "ar"])
+def test_a_batch_may_see_pictures_of_several_sizes_and_none(form):
+    recognizer = make(form).eval()
+    features, lengths = torch.randn(3, 120, 80), torch.tensor([120, 90, 100])
+    seen = [torch.randn(4, 6), None, torch.randn(9, 6)]
+    together = recognizer.recognize(features, lengths, visual=Foreign.of(seen, 6))
+    for row, visual in enumerate(seen):
+        one = slice(row, row + 1)
+        alone = recognizer.recognize(features[one, : lengths[row]], lengths[one], visual=Foreign.of([visual], 6))
+        assert alone[0].ids == together[row].ids
+        assert alone[0].scores == pytest.approx(together[row].scores, abs=1e-4)
+    assert Foreign.of([None, None], 6) is None
 
 
 def test_text_alone_trains_the_decoder_and_not_the_encoder():

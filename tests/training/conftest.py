@@ -12,6 +12,26 @@ import yaml
 SPOKEN = {"天": "tian1", "地": "di4", "人": "ren2", "你": "ni3", "我": "wo3", "他": "ta1"}
 
 
+def write_picture(path: Path, number: int, at: int = 4) -> None:
+    """A square of one of six colours on grey, `at` pixels from the left."""
+    from PIL import Image
+
+    colour = tuple(255 * (number >> bit & 1) for bit in range(3))
+    picture = Image.new("RGB", (24, 24), (128, 128, 128))
+    picture.paste(colour, (at, 6, at + 10, 18))
+    picture.save(path)
+
+
+def write_film(path: Path, number: int) -> None:
+    """That square on its way to the right, as an animated GIF."""
+    from PIL import Image
+
+    for place in range(4):
+        write_picture(path.with_suffix(f".{place}.png"), number, 3 * place)
+    frames = [Image.open(path.with_suffix(f".{place}.png")) for place in range(4)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+
+
 def write_tones(path: Path, pitches: list[int]) -> float:
     """A wav of one tone per pitch, 0.2 s each; returns its seconds."""
     samples = [int(8000 * math.sin(2 * math.pi * (200 + 150 * p) * i / 16000)) for p in pitches for i in range(3200)]
@@ -34,7 +54,16 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
             {"id": f"s{i}", "speech": f"{i}.wav", "duration": seconds, "response": response + "。", "reading": reading}
         )
         texts.append({"id": f"t{i}", "response": response, "reading": reading})
-    for name, values in (("train", rows[:10]), ("dev", rows[10:]), ("text", texts)):
+    seen, films, joint = [], [], []
+    for i, character in enumerate(SPOKEN):
+        write_picture(tmp_path / f"{i}.png", i + 1)
+        write_film(tmp_path / f"{i}.gif", i + 1)
+        seen.append({"id": f"i{i}", "image": f"{i}.png", "instruction": "天？", "response": character})
+        films.append({"id": f"v{i}", "video": f"{i}.gif", "instruction": "地？", "response": character + "人"})
+        joint.append({**rows[i], **seen[i], "id": f"j{i}"})  # asked in speech, about a picture
+    everything = {"train": rows[:10], "dev": rows[10:], "text": texts, "seen": seen, "films": films}
+    everything["joint"] = [*joint, *seen, *films, *rows[:4]]
+    for name, values in everything.items():
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in values)
         (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     at = str(tmp_path)
@@ -79,8 +108,11 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
                 "heads": 2,
                 "layers": 1,
                 "max_tokens": 64,
-                "reading_weight": 0.3,
+                "text_weight": 0.3,
             },
+            "vision": {"size": 16, "patch": 8, "width": 16, "depth": 2, "heads": 2},
+            "image": {"queries": 3, "width": 16, "ffn": 32, "heads": 2, "layers": 2},
+            "frames": 2,
             "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 128},
         },
         "stages": {
@@ -110,6 +142,41 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
                 "output": f"{at}/run2",
                 "cache": f"{at}/cache",
                 "views": 2,
+                "batch_cost": 60,
+                **common,
+            },
+            "eyes": {
+                "stage": 0,
+                "modality": "image",
+                "train": [f"{at}/seen.jsonl"],
+                "output": f"{at}/run0i",
+                "batch_cost": 4,
+                **common,
+            },
+            "pictures": {
+                "stage": 2,
+                "modality": "image",
+                "train": [f"{at}/seen.jsonl"],
+                "start_from": [f"{at}/run0", f"{at}/run0i"],
+                "output": f"{at}/run2i",
+                "batch_cost": 30,
+                **common,
+            },
+            "films": {
+                "stage": 2,
+                "modality": "video",
+                "train": [f"{at}/films.jsonl"],
+                "start_from": [f"{at}/run0", f"{at}/run0i", f"{at}/run2i"],
+                "output": f"{at}/run2v",
+                "batch_cost": 30,
+                **common,
+            },
+            "joint": {
+                "stage": 3,
+                "modality": "all",
+                "train": [f"{at}/joint.jsonl"],
+                "start_from": [f"{at}/run{n}" for n in ("0", "0i", "1", "2", "2i", "2v")],
+                "output": f"{at}/run3",
                 "batch_cost": 60,
                 **common,
             },

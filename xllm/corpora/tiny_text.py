@@ -44,13 +44,18 @@ def wheel(folder: Path, name: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(found[-1])
 
 
-def dialogues(folder: Path) -> Iterator[str]:
-    """Lines of the simplified Chinese part of chatterbot-corpus."""
+def conversations(folder: Path) -> Iterator[list[str]]:
+    """The simplified Chinese part of chatterbot-corpus: lines by turns."""
     with wheel(folder, "chatterbot_corpus") as archive:
         names = sorted(n for n in archive.namelist() if re.search(r"/data/chinese/\w+\.yml$", n))
         for name in names:
             for conversation in yaml.safe_load(archive.read(name))["conversations"]:
-                yield from map(str, conversation)
+                yield list(map(str, conversation))
+
+
+def dialogues(folder: Path) -> Iterator[str]:
+    """Lines of all conversations."""
+    return (line for lines in conversations(folder) for line in lines)
 
 
 def _dictionary(folder: Path, name: str, suffix: str) -> list[str]:
@@ -73,13 +78,22 @@ def sayings(folder: Path) -> Iterator[str]:
         yield line.replace("\t", "，")
 
 
+def frequent_words(folder: Path) -> list[str]:
+    """jionlp's words of one to four ideographs, the most frequent first."""
+    return [word for word, _ in _counted_words(folder)]
+
+
+def _counted_words(folder: Path) -> list[tuple[str, int]]:
+    counted = [json.loads(line) for line in _dictionary(folder, "word_distribution", "json")]
+    return sorted(((w, n) for w, n in counted if _WORD.fullmatch(w)), key=lambda pair: -pair[1])[:WORDS]
+
+
 def words(folder: Path) -> Iterator[str]:
     """Rows of unrelated words: each of the frequent ones twice, more drawn by the root of their frequency.
 
     A word fixes the characters of its homophones; sentences alone are too few to show them.
     """
-    counted = [json.loads(line) for line in _dictionary(folder, "word_distribution", "json")]
-    known = sorted(((w, n) for w, n in counted if _WORD.fullmatch(w)), key=lambda pair: -pair[1])[:WORDS]
+    known = _counted_words(folder)
     draw = np.random.default_rng(0)
     chances = np.sqrt([count for _, count in known])
     stream = list(range(len(known))) * 2 + list(draw.choice(len(known), DRAWN_WORDS, p=chances / chances.sum()))
@@ -155,11 +169,11 @@ def write_tokenizer(folder: Path, units: list[str], syllables: list[str]) -> Non
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from xllm.prompt import TAGS
+    from xllm.modalities import MODALITIES
 
     write_atomic(folder / "units.txt", "".join(f"{unit}\n" for unit in units))
     write_atomic(folder / "syllables.txt", "".join(f"{syllable}\n" for syllable in syllables))
-    tags = [tag for pair in TAGS.values() for tag in pair] + ["Question:", "Answer:"]
+    tags = [tag for row in MODALITIES.values() for tag in row.tags] + ["Question:", "Answer:"]
     signs = ["\n", " ", *string.digits, *string.ascii_letters, *string.punctuation, *"，。？！、；：“”‘’（）《》…—·～"]
     vocabulary = dict.fromkeys(["<pad>", "<unk>", "<s>", "</s>", *tags, *signs, *units, *(f"[{s}]" for s in syllables)])
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<unk>"))

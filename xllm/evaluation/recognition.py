@@ -9,7 +9,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -24,11 +24,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is to be recognised: a file, and the text spoken in it as the manifest writes it."""
+    """What is to be recognised: a file, the text spoken in it as the manifest writes it, and what is seen meanwhile."""
 
     id: str
     speech: str
     reference: str
+    pictures: tuple[str, ...] = ()
+    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,22 @@ def _utterance(line: bytes, where: str, folder: Path) -> Utterance:
         raise ManifestError(f"{where}: not UTF-8; save the manifest as UTF-8") from None
     if not row["speech"] or row["response"] is None:
         raise ManifestError(f"{where}: needs 'speech' and 'response'")
-    return Utterance(row["id"], str(folder / row["speech"]), row["response"])
+    pictures = tuple(str(folder / picture) for picture in row["image"] or ())
+    return Utterance(row["id"], str(folder / row["speech"]), row["response"], pictures, row["caption"])
+
+
+def deaf_to_pictures(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """The same to be recognised from speech alone (S in the paper's Table 4)."""
+    return [replace(u, pictures=(), caption=None) for u in utterances]
+
+
+def with_wrong_pictures(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Each utterance with the pictures and caption of another, half the list away: what looking must not repair."""
+    half = len(utterances) // 2
+    others = [*utterances[half:], *utterances[:half]]
+    return [
+        replace(u, pictures=other.pictures, caption=other.caption) for u, other in zip(utterances, others, strict=True)
+    ]
 
 
 def transcribe_manifest(
@@ -140,7 +157,8 @@ def transcribe_manifest(
 
     outcomes = []
     started = time.perf_counter()
-    for _, outcome in transcribe([Source(u.id, u.speech) for u in utterances], model, engine, batch_size):
+    sources = [Source(u.id, u.speech, pictures=u.pictures, caption=u.caption) for u in utterances]
+    for _, outcome in transcribe(sources, model, engine, batch_size):
         outcomes.append(outcome)
         done()
     wall = time.perf_counter() - started

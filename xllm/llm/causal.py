@@ -63,6 +63,11 @@ class CausalLM(nn.Module):
         return self.model.get_input_embeddings().weight.shape[1]
 
     @property
+    def positions(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
+
+    @property
     def end_ids(self) -> set[int]:
         """Ids that end an answer."""
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None

@@ -10,18 +10,40 @@ learned from speech, which character it is can be learned from text alone (docs/
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from xllm.config import DecoderConfig
 from xllm.speech.conformer import RotarySelfAttention, length_mask
 from xllm.speech.units import syllable_parts
 
 
+class Foreign(NamedTuple):
+    """Features of a picture or a caption beside each utterance: [B, N, D_foreign] with `lengths` [B]."""
+
+    features: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Tensor | None], width: int) -> "Foreign | None":
+        """One [N, D_foreign] an utterance; none is the zero vector that the paper feeds where there is nothing."""
+        if all(row is None for row in rows):
+            return None
+        device = next(row.device for row in rows if row is not None)
+        rows = [torch.zeros(1, width, device=device) if row is None else row for row in rows]
+        return cls(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=device))
+
+    def repeat_interleave(self, times: int, dim: int) -> "Foreign":
+        """Each utterance's features several times, for the hypotheses of a beam."""
+        return Foreign(*(t.repeat_interleave(times, dim) for t in self))
+
+
 class CrossAttention(nn.Module):
-    """Attention from tokens [B, L, D] to foreign features [B, N, D_foreign]; no features are one zero vector."""
+    """Attention from tokens [B, L, D] to foreign features; no features are one zero vector."""
 
     def __init__(self, width: int, heads: int, foreign: int, dropout: float):
         super().__init__()
@@ -29,10 +51,12 @@ class CrossAttention(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, dropout, kdim=foreign, vdim=foreign, batch_first=True)
         self.foreign = foreign
 
-    def forward(self, x: Tensor, features: Tensor | None) -> Tensor:
-        if features is None:
-            features = x.new_zeros(x.shape[0], 1, self.foreign)
-        return x + self.attention(self.norm(x), features, features, need_weights=False)[0]
+    def forward(self, x: Tensor, foreign: Foreign | None) -> Tensor:
+        if foreign is None:
+            foreign = Foreign(x.new_zeros(len(x), 1, self.foreign), torch.ones(len(x), device=x.device))
+        features = foreign.features.to(x.dtype)
+        hidden = ~length_mask(foreign.lengths, features.shape[1])
+        return x + self.attention(self.norm(x), features, features, hidden, need_weights=False)[0]
 
 
 class DecoderBlock(nn.Module):
@@ -53,10 +77,10 @@ class DecoderBlock(nn.Module):
             nn.Dropout(config.dropout),
         )
 
-    def forward(self, x: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, foreign: Foreign | None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm(x), mask))
         if self.cross is not None:
-            x = self.cross(x, features)
+            x = self.cross(x, foreign)
         return x + self.ffn(x)
 
 
@@ -122,13 +146,13 @@ class Decoder(nn.Module):
         read: Tensor,
         lengths: Tensor,
         previous: Tensor | None = None,
-        visual: Tensor | None = None,
-        linguistic: Tensor | None = None,
+        visual: Foreign | None = None,
+        linguistic: Foreign | None = None,
     ) -> Tensor:
         """Return logits [B, L, V] for vectors `read` [B, L, D] of `lengths` [B].
 
         `previous` [B, L] are the characters before each position, needed by the autoregressive form only;
-        `visual` [B, N, D_visual] and `linguistic` [B, N, D_linguistic] are zero when absent.
+        `visual` and `linguistic` features are zero when absent.
         """
         mask = length_mask(lengths, read.shape[1])[:, None].expand(-1, read.shape[1], -1)
         x = read

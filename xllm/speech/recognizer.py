@@ -10,15 +10,18 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from xllm.config import IGNORE, RecognizerConfig
 from xllm.features import LOUD
 from xllm.speech.cif import CIF, CIFOutput, integrate_and_fire
 from xllm.speech.conformer import SpeechEncoder, length_mask
-from xllm.speech.decoder import Decoder, SyllableHead
+from xllm.speech.decoder import Decoder, Foreign, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
 
 SHARPEN = 4.0  # of logits for the interface: label smoothing leaves a tenth of each syllable to all others
+
+HEARD_AT_ONCE = 16  # utterances of like length in one batch
 
 
 class Recognition(NamedTuple):
@@ -64,6 +67,24 @@ class Recognizer(nn.Module):
         """Fbank [B, F, mels] of `lengths` [B] to CIF vectors."""
         return self.cif(*self.encoder(features, lengths))
 
+    def encode_all(self, features: list[Tensor]) -> CIFOutput:
+        """`encode` of fbanks [F, mels] of several lengths, as one batch."""
+        device = next(self.parameters()).device
+        lengths = torch.tensor([len(f) for f in features], device=device)
+        return self.encode(pad_sequence(features, batch_first=True).to(device), lengths)
+
+    @torch.inference_mode()
+    def hear(self, features: list[Tensor]) -> list[Tensor]:
+        """Token vectors [L, D] of each utterance's fbank [F, mels]: what the speech interface reads."""
+        order = sorted(range(len(features)), key=lambda i: len(features[i]))
+        vectors: dict[int, Tensor] = {}
+        for start in range(0, len(order), HEARD_AT_ONCE):
+            chosen = order[start : start + HEARD_AT_ONCE]
+            out = self.encode_all([features[i] for i in chosen])
+            tokens = self.tokens(out)
+            vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.lengths.tolist(), strict=True)}
+        return [vectors[i] for i in range(len(features))]
+
     def tokens(self, out: CIFOutput) -> Tensor:
         """Token vectors for the speech interface [B, L, D]: CIF's, or each syllable's probability where it reads them.
 
@@ -85,8 +106,8 @@ class Recognizer(nn.Module):
         features: Tensor | None = None,
         feature_lengths: Tensor | None = None,
         syllables: Tensor | None = None,
-        visual: Tensor | None = None,
-        linguistic: Tensor | None = None,
+        visual: Foreign | None = None,
+        linguistic: Foreign | None = None,
         flat_start: bool = False,
     ) -> dict[str, Tensor]:
         """Losses of one batch; `loss` is their weighted sum, all are means per character.
@@ -160,15 +181,15 @@ class Recognizer(nn.Module):
         features: Tensor,
         lengths: Tensor,
         beam: int = 4,
-        visual: Tensor | None = None,
-        linguistic: Tensor | None = None,
+        visual: Foreign | None = None,
+        linguistic: Foreign | None = None,
     ) -> list[Recognition]:
         """Transcribe fbank [B, F, mels] of `lengths` [B]. `beam` matters to the autoregressive form only."""
         return self.decode(self.encode(features, lengths), beam, visual, linguistic)
 
     @torch.inference_mode()
     def decode(
-        self, out: CIFOutput, beam: int = 4, visual: Tensor | None = None, linguistic: Tensor | None = None
+        self, out: CIFOutput, beam: int = 4, visual: Foreign | None = None, linguistic: Foreign | None = None
     ) -> list[Recognition]:
         """Characters of CIF vectors already computed: one per fired token."""
         if out.embeddings.shape[1] == 0:
@@ -185,7 +206,7 @@ class Recognizer(nn.Module):
         ]
 
     def _log_probabilities(
-        self, read: Tensor, lengths: Tensor, previous: Tensor | None, visual: Tensor | None, linguistic: Tensor | None
+        self, read: Tensor, lengths: Tensor, previous: Tensor | None, visual: Foreign | None, linguistic: Foreign | None
     ) -> Tensor:
         """[B, L, V], with blank and unknown impossible."""
         logits = self.decoder(read, lengths, previous, visual, linguistic).float()
@@ -193,7 +214,7 @@ class Recognizer(nn.Module):
         return logits.log_softmax(-1)
 
     def _beam_search(
-        self, read: Tensor, lengths: Tensor, beam: int, visual: Tensor | None, linguistic: Tensor | None
+        self, read: Tensor, lengths: Tensor, beam: int, visual: Foreign | None, linguistic: Foreign | None
     ) -> tuple[Tensor, Tensor]:
         """Token-synchronous beam search: every hypothesis of an utterance has its CIF length, none ends early.
 
@@ -202,7 +223,7 @@ class Recognizer(nn.Module):
         batch, size, width = read.shape
         beam = min(beam, len(self.units.characters) - UNKNOWN - 1)
 
-        def spread(x: Tensor | None) -> Tensor | None:
+        def spread(x):
             return None if x is None else x.repeat_interleave(beam, dim=0)
 
         read, visual, linguistic, long = spread(read), spread(visual), spread(linguistic), spread(lengths)

@@ -1,29 +1,31 @@
-"""What a stage feeds its model: one class per kind of example, each turning a manifest's rows into batches."""
+"""What stages 0 and 1 feed their models: one class per kind of example, turning a manifest's rows into batches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
 from xllm.config import IGNORE
-from xllm.errors import ManifestError, XLLMError
-from xllm.features import SPEEDS, augment, seeded
-from xllm.manifest import read_manifest
+from xllm.features import SPEEDS, augment
+from xllm.manifest import FRAME, read_manifest
 from xllm.media import probe_audio
+from xllm.modalities import MODALITIES
+from xllm.model import XLLM
 from xllm.prompt import INSTRUCTIONS, Prompt
-from xllm.speech.recognizer import Recognizer
 from xllm.speech.units import UNKNOWN, Units
 from xllm.text import normalize
-from xllm.training.cache import cached
-from xllm.training.fbanks import Fbanks, Progress, fingerprint
+from xllm.training.fbanks import Fbanks, Progress
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
 DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
+PATCH_SLOT, FRAME_SLOT = range(8, 33), range(6, 13)  # embeddings that a picture, or one frame, takes when told
+
+
+def _draw(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))
 
 
 def pad_ids(rows: list[list[int]], value: int) -> Tensor:
@@ -67,10 +69,11 @@ class Examples(ABC):
 
 
 class TextExamples(Examples):
-    """Stage 0: plain text, or text dictated in syllables inside the speech slot of the prompt.
+    """Stage 0: plain text, questions and answers, and prompts whose media are told in words.
 
-    A large language model knows how Chinese is read; a small one has to be told. Most samples that have a
-    reading become the prompt of speech recognition with the reading, partly misheard, in place of speech.
+    A large language model knows how Chinese is read, and takes a description for the thing; a small one has to be
+    taught. Most samples that have a reading become the prompt of speech recognition with syllables, partly misheard,
+    or characters in place of speech; `told` puts words in place of pictures and films (`tiny_instructions`).
     """
 
     def __init__(self, manifests: tuple[Path, ...], prompt: Prompt, units: Units):
@@ -81,20 +84,48 @@ class TextExamples(Examples):
         return None if self.rows[item]["response"] else "no response"
 
     def cost(self, item: int) -> int:
-        return 2 * len(self.rows[item]["response"]) + 14  # as dictation: reading, template, answer
+        row = self.rows[item]
+        told = {name: text for name, text in (row["told"] or {}).items() if text}
+        slots = {"image": PATCH_SLOT[-1], "video": FRAME_SLOT[-1] * (told.get("video", "").count(FRAME) + 1)}
+        texts = [turn[key] for turn in row["history"] or [] for key in turn]
+        speech = len(told["speech"]) if "speech" in told else len(row["response"]) if not told else 0
+        return (
+            sum(map(len, [row["response"], row["instruction"] or "", *texts]))
+            + speech
+            + 20
+            + sum(slots.get(name, 0) for name in told)
+        )
 
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
-        dictated = row["reading"] and (torch.rand((), generator=generator) < DICTATION if generator else item % 2)
-        if not dictated:
+        told = {name: text for name, text in (row["told"] or {}).items() if text}
+        if not told and row["reading"] and (_draw(generator) < DICTATION if generator else item % 2):
+            told, row = {"speech": row["response"]}, row | {"instruction": INSTRUCTIONS["asr"]}
+        if not told and (row["reading"] or not row["instruction"]):
             ids = self.prompt.text(row["response"])
             return {"ids": ids, "targets": ids}
-        heard = self.units.encode_reading(row["reading"])
-        if generator:
-            heard = self.units.mishear(heard, generator)
-        reading = " ".join(self.units.syllables[syllable] for syllable in heard)
-        prompt, answer = self.prompt.dictation(INSTRUCTIONS["asr"], reading, normalize(row["response"]))
+        slots = {name: [self._tell(name, text, row["reading"], generator)] for name, text in told.items()}
+        prompt = self.prompt.ids(row["instruction"], slots, row["history"] or ())
+        answer = self.prompt.answer(normalize(row["response"]) if told else row["response"])
         return {"ids": prompt + answer, "targets": [IGNORE] * len(prompt) + answer}
+
+    def _tell(self, name: str, text: str, reading: str, generator: torch.Generator | None) -> list[int]:
+        """Ids of the words in a slot: speech as syllables and characters, pictures and frames filled up with spaces."""
+        if name == "speech":
+            said, heard = self.units.encode_reading(reading), self.units.encode_reading(reading)
+            if generator:
+                heard = self.units.mishear(said, generator)
+            ids = self.prompt.spell(" ".join(self.units.syllables[syllable] for syllable in heard))
+            if generator:  # a C-Former is sure of some characters, of others it knows but the sound
+                sure = torch.rand(len(ids), generator=generator) < _draw(generator)
+                characters = self.prompt.tokens(normalize(text))
+                ids = [
+                    c if ok and h == s else i for i, c, ok, h, s in zip(ids, characters, sure, heard, said, strict=True)
+                ]
+            return ids
+        sizes = PATCH_SLOT if name == "image" else FRAME_SLOT
+        size = sizes[int(torch.randint(len(sizes), (), generator=generator))] if generator else 8
+        return self.prompt.tokens("".join(frame.ljust(size) for frame in text.split(FRAME)))
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """`ids` and `targets` [B, L] right-padded, `lengths` [B]; targets are IGNORE where no loss is due."""
@@ -176,105 +207,35 @@ class SpeechExamples(Examples):
         return batch
 
 
-class TokenExamples(Examples):
-    """Stage 2, speech: token vectors, computed once by the frozen recogniser, and prompts.
+class PictureExamples(Examples):
+    """Stage 0, image: pictures and the names that they are told apart by: all those in the manifests."""
 
-    With `views` above 1, each utterance is cached under as many augmentations (the first is none), and training
-    draws one: the interface must not only see vectors of speech that the recogniser knows by heart. Where the
-    recogniser reads syllables, rows without speech stand in for it with those of their reading, partly misheard.
-    """
-
-    def __init__(
-        self,
-        manifests: tuple[Path, ...],
-        encode: Callable[[list[Tensor]], list[Tensor]],
-        recognizer: Recognizer,
-        views: int,
-        seed: int,
-        folder: Path,
-        key: str,
-        cache: Path | None = None,
-        progress: Progress | None = None,
-    ):
-        """`encode` makes token vectors of fbanks with the frozen `recognizer`, whose weights `key` stands for.
-
-        They are kept in `folder`, fbanks in `cache`.
-        """
+    def __init__(self, manifests: tuple[Path, ...], model: XLLM, augment: bool):
         super().__init__(manifests)
-        self.encode, self.seed = encode, seed
-        self.units = recognizer.units
-        speech = self.rows["speech"][:]
-        silent = [self.name(item) for item, path in enumerate(speech) if not path]
-        if silent and not self.units.syllables:
-            raise ManifestError(f"sample {silent[0]!r} has no speech, and this recogniser cannot do without")
-        self.spoken = [item for item, path in enumerate(speech) if path]
-        self._number = {item: number for number, item in enumerate(self.spoken)}
-        self.fbanks = Fbanks(speech, recognizer.config.encoder.mels, SPEEDS if views > 1 else (1.0,), cache, progress)
-        files = fingerprint([speech[item] for item in self.spoken])
-        self.views = [
-            cached(
-                folder / f"tokens-{view}",
-                {"files": files, "frozen": key, "view": view, "seed": seed},
-                len(self.spoken),
-                lambda numbers, view=view: self._compute([self.spoken[n] for n in numbers], view),
-                lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
-            )
-            for view in range(views)
-        ]
-
-    def _compute(self, items: list[int], view: int) -> Iterator[Tensor | Exception]:
-        features: dict[int, Tensor] = {}
-        failed: dict[int, Exception] = {}
-        for item in items:
-            try:
-                features[item] = self.fbanks.load(item, SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
-                if view:
-                    features[item] = augment(features[item], seeded(self.seed, view, item))
-            except XLLMError as error:
-                failed[item] = error
-        vectors = dict(zip(features, self.encode(list(features.values())), strict=True)) if features else {}
-        for item in items:
-            yield failed[item] if item in failed else vectors[item]
+        self.config, self.augment = model.config, augment
+        names = [normalize(name or "") for name in self.rows["response"][:]]
+        self.numbers = {name: number for number, name in enumerate(dict.fromkeys(filter(None, names)))}
+        self.names = pad_ids([model.units.encode(name) for name in self.numbers], 0)
 
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
-        if not normalize(row["response"] or ""):
-            return "no response"
-        number = self._number.get(item)
-        if number is None:
-            return None if row["reading"] else "neither speech nor reading"
-        if number in self.views[0].failed:
-            return self.views[0].failed[number]
-        return None if all(view.length(number) for view in self.views) else "no token fires"
+        if not row["image"]:
+            return "no image"
+        return None if normalize(row["response"] or "") else "no response"
 
     def cost(self, item: int) -> int:
-        number, size = self._number.get(item), len(self.rows[item]["response"])
-        return size + (size if number is None else max(view.length(number) for view in self.views))
+        return 1
 
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
-        return {
-            "speech": self._tokens(item, row["reading"], generator),
-            "reading": row["reading"] or "",
-            "instruction": row["instruction"] or INSTRUCTIONS["asr"],
-            "response": normalize(row["response"]),
-        }
-
-    def _tokens(self, item: int, reading: str, generator: torch.Generator | None) -> Tensor:
-        if item in self._number:
-            view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
-            return self.views[view][self._number[item]]
-        ids = self.units.encode_reading(reading)
-        if generator:
-            ids = self.units.mishear(ids, generator)
-        return one_hot(torch.tensor(ids), len(self.units.syllables)).float()
+        draw = generator if self.augment else None
+        pixels = MODALITIES["image"].load(Path(row["image"][0]), self.config, draw)
+        return {"pixels": pixels[0], "target": self.numbers[normalize(row["response"])]}
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """`tokens` [B, L, D] with `token_lengths` [B]; `readings`, `instructions`, `responses` as text."""
+        """`pixels` [B, 3, H, W], `targets` [B] numbers of `names` [C, K], characters padded with 0."""
         return {
-            "tokens": pad_sequence([item["speech"] for item in items], batch_first=True),
-            "token_lengths": torch.tensor([item["speech"].shape[0] for item in items]),
-            "readings": [item["reading"] for item in items],
-            "instructions": [item["instruction"] for item in items],
-            "responses": [item["response"] for item in items],
+            "pixels": torch.stack([item["pixels"] for item in items]),
+            "targets": torch.tensor([item["target"] for item in items]),
+            "names": self.names,
         }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
 from torch import Tensor
 
 from xllm import checkpoint
@@ -30,10 +30,6 @@ from xllm.training.stages import build
 from xllm.training.state import Checkpoints, Place
 
 Report = Callable[[str, dict[str, Any]], None]  # event, its numbers: what a run tells its caller
-
-
-def _move(batch: dict, device: torch.device) -> dict:
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
@@ -126,7 +122,7 @@ class Trainer:
         number = int(np.argmax(padded))
         batch, _ = BatchDataset(self.examples, batches, self.recipe.seed, 0, True)[number]
         self.model.train()
-        loss = self.model(_move(batch, self.accelerator.device))["loss"]
+        loss = self.model(send_to_device(batch, self.accelerator.device))["loss"]
         self.accelerator.backward(loss)
         cuda = self.accelerator.device.type == "cuda"
         memory = (
@@ -217,7 +213,7 @@ class Trainer:
         self._end_epoch()
 
     def _backward(self, batch: dict, stepping: bool) -> dict[str, Tensor]:
-        batch = _move(batch, self.accelerator.device)
+        batch = send_to_device(batch, self.accelerator.device)
         if stepping:
             losses = self.model(batch)
             self.accelerator.backward(losses["loss"] / self.config.accumulate)
@@ -307,7 +303,7 @@ class Trainer:
         counts: dict[str, float] = {}
         for batch, _ in loader(data, range(len(batches)), 0):
             size = len(next(iter(batch.values())))
-            for key, value in self.model(_move(batch, self.accelerator.device)).items():
+            for key, value in self.model(send_to_device(batch, self.accelerator.device)).items():
                 totals[key] = totals.get(key, 0.0) + float(value) * size
                 counts[key] = counts.get(key, 0.0) + size
         return {key: totals[key] / counts[key] for key in totals}

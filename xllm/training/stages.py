@@ -11,14 +11,16 @@ from xllm import checkpoint
 from xllm.config import Recipe, StageConfig
 from xllm.errors import ConfigError
 from xllm.model import XLLM
-from xllm.training.examples import Examples, SpeechExamples, TextExamples, TokenExamples
+from xllm.training.examples import Examples, PictureExamples, SpeechExamples, TextExamples
+from xllm.training.responses import ResponseExamples
 
 
 @dataclass(frozen=True)
 class Stage:
     """One row of the paper's training plan.
 
-    `trains` are the parts whose parameters move, `frozen` the parts needed beside them; `loss` maps a batch to its
+    `trains` are the parts (or layers of parts) whose parameters move, `frozen` the parts that must have been trained
+    before; `loss` maps a batch to its
     losses; `examples` makes the examples of some manifests, `training` or not.
     """
 
@@ -46,26 +48,41 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
     )
 
 
-def _tokens(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
+def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
     split = "train" if training else "dev"
-    return TokenExamples(
+    return ResponseExamples(
         manifests,
-        model.speech_tokens,
-        model.recognizer,
+        model,
         config.views if training else 1,
+        training and config.augment,
         recipe.seed,
         (config.cache or config.output / "cache") / split,
-        weights_key(model.recognizer),
+        weights_key(model.recognizer) if hasattr(model, "recognizer") else "",
         config.cache and config.cache / split,
         progress,
     )
 
 
+def _response_loss(model: XLLM, batch: dict) -> dict[str, Tensor]:
+    return model.response_loss(**batch)
+
+
+def _pictures(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
+    return PictureExamples(manifests, model, training and config.augment)
+
+
 STAGES: dict[tuple[int, str], Stage] = {
     (0, "text"): Stage(("llm",), (), lambda model, batch: model.text_loss(**batch), _text),
+    (0, "image"): Stage(("vision", "naming"), (), lambda model, batch: model.naming_loss(**batch), _pictures),
     (1, "speech"): Stage(("recognizer",), (), lambda model, batch: model.recognizer.losses(**batch), _speech),
-    (2, "speech"): Stage(
-        ("speech",), ("recognizer", "llm"), lambda model, batch: model.response_loss(**batch), _tokens
+    (2, "speech"): Stage(("speech",), ("recognizer", "llm"), _response_loss, _responses),
+    (2, "image"): Stage(("image",), ("vision", "llm"), _response_loss, _responses),
+    (2, "video"): Stage(("video",), ("vision", "llm"), _response_loss, _responses),
+    (3, "all"): Stage(
+        ("image.adapter", "video.adapter", "speech.adapter"),
+        ("image", "video", "speech", "vision", "recognizer", "llm"),
+        _response_loss,
+        _responses,
     ),
 }
 
@@ -89,7 +106,7 @@ class StageModel(nn.Module):
         """Training mode for what trains; what is frozen stays in eval mode."""
         super().train(False)
         for part in self.stage.trains:
-            getattr(self.model, part).train(mode)
+            self.model.get_submodule(part).train(mode)
         self.training = mode
         return self
 
@@ -113,18 +130,25 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
     Raises ConfigError when a frozen part has no weights to start from.
     """
     stage = find_stage(config)
-    model = XLLM(recipe.model, (*stage.trains, *stage.frozen))
+    parts = {name.partition(".")[0] for name in (*stage.trains, *stage.frozen)}
+    model = XLLM(recipe.model, parts)
     loaded: set[str] = {"llm"} if recipe.model.llm.name else set()
+    if recipe.model.vision and recipe.model.vision.pretrained:
+        loaded.add("vision")
     for folder in config.start_from:
-        loaded |= checkpoint.load_into(model, Path(folder), (*stage.trains, *stage.frozen))
-    if missing := set(stage.frozen) - loaded:
+        loaded |= checkpoint.load_into(model, Path(folder), parts)
+    learned = {name.partition(".")[0] for name, _ in model.named_parameters()}
+    if missing := (set(stage.frozen) & learned) - loaded:
         raise ConfigError(
             f"stage {config.stage} needs trained weights of {', '.join(sorted(missing))}: "
             "name the runs of earlier stages in start_from"
         )
     if "speech" in stage.trains and "speech" not in loaded:
         model.begin_with_readings()
+    if "video" in stage.trains and "video" not in loaded:  # begins as a copy of the image interface
+        for folder in config.start_from:
+            checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"})
     model.requires_grad_(False)
     for part in stage.trains:
-        getattr(model, part).requires_grad_(True)
+        model.get_submodule(part).requires_grad_(True)
     return StageModel(model, stage)

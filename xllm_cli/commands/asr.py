@@ -1,38 +1,20 @@
 """`xllm asr`: speech to text."""
 
-import hashlib
-import json
-import os
-from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
-
-from xllm_cli.console import FAILED, note, progress_bar, result, show_warnings
-
-Format = Literal["txt", "json", "jsonl", "srt", "vtt", "tsv"]
-JOURNAL = ".xllm-asr.jsonl"  # in the output folder: what is done, for --resume
+from xllm_cli.console import show_warnings
+from xllm_cli.recognition import BatchSize, Device, Engine, Form, Gpus, Inputs, Model, Output, Quiet, Resume
 
 
 def asr(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT", help="Files, folders, 'globs', manifests (.jsonl), or - for stdin."),
-    ],
-    model: Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")] = "tiny",
-    engine: Annotated[
-        Literal["xllm", "cif"],
-        typer.Option(help="Who writes: the language model, or the CIF recogniser alone (faster)."),
-    ] = "xllm",
-    form: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = "txt",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for one file per input, instead of stdout.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    gpus: Annotated[str | None, typer.Option(help="Split the inputs over these GPUs, e.g. 0,1.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="With -o: skip inputs already done.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")] = False,
+    inputs: Inputs,
+    model: Model = "tiny",
+    engine: Engine = "xllm",
+    form: Form = "txt",
+    output: Output = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    gpus: Gpus = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
 ) -> None:
     """Transcribe speech: text on stdout in the order of the inputs, everything else on stderr.
 
@@ -42,122 +24,8 @@ def asr(
 
     Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
     """
-    from xllm.errors import ConfigError, XLLMError
     from xllm_cli.inputs import expand
-    from xllm_cli.writers import as_dict, write
+    from xllm_cli.recognition import recognise
 
     show_warnings(quiet)
-    sources, failures = expand(inputs)
-    for failure in failures:
-        note(f"error: {failure.message}")
-    if output is None and resume:
-        raise ConfigError("--resume needs -o: what is printed cannot be resumed")
-    if output is None and form in ("srt", "vtt", "tsv") and len(sources) > 1:
-        raise ConfigError(f"several inputs in one {form}: give a folder with -o")
-    names = _names([source.path for source in sources], form) if output else []
-    journal = _Journal(output, {"model": model, "engine": engine, "format": form}) if output else None
-    done = 0
-    if resume:
-        keep = [i for i, (s, n) in enumerate(zip(sources, names, strict=True)) if not journal.has(s.path, n)]
-        done = len(sources) - len(keep)
-        sources, names = [sources[i] for i in keep], [names[i] for i in keep]
-        note(f"{done} already done")
-    failed = len(failures)
-    collected = []
-    with progress_bar(quiet) as bar:
-        task = bar.add_task("transcribing", total=len(sources))
-        for number, (source, outcome) in enumerate(_run(sources, model, engine, batch_size, device, gpus)):
-            bar.advance(task)
-            if isinstance(outcome, XLLMError):
-                failed += 1
-                note(f"error: {outcome}")
-            elif output:
-                journal.write(source.path, names[number], write(outcome, form))
-            elif form == "json" and len(sources) > 1:
-                collected.append(as_dict(outcome))
-            elif form == "txt" and len(sources) > 1:
-                result(f"{source.path}\t{outcome.text}\n")
-            else:
-                result(write(outcome, form))
-    if collected:
-        result(json.dumps(collected, ensure_ascii=False, indent=2) + "\n")
-    if failed:
-        note(f"{failed} of {len(sources) + len(failures) + done} inputs failed")
-        raise typer.Exit(FAILED)
-
-
-def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: str | None):
-    """Outcomes of all sources, on one device or on several GPUs."""
-    if not sources:
-        return iter(())
-    from xllm.device import resolve_device
-    from xllm.errors import ConfigError
-    from xllm.model import XLLM
-    from xllm.transcribe import devices_run, transcribe
-
-    if gpus is None:
-        return transcribe(sources, XLLM.from_pretrained(model, resolve_device(device)), engine, batch_size)
-    try:
-        devices = [f"cuda:{int(gpu)}" for gpu in gpus.split(",")]
-    except ValueError:
-        raise ConfigError(f"--gpus {gpus!r}: give numbers, e.g. 0,1") from None
-    for name in devices:
-        resolve_device(name)
-    return devices_run(sources, model, devices, engine, batch_size)
-
-
-def _names(paths: list[str], form: str) -> list[str]:
-    """File names in the output folder: the inputs' tree below their common folder, so that none collide."""
-    absolute = ["stdin" if path == "-" else os.path.abspath(path) for path in paths]
-    files = [path for path in absolute if path != "stdin"]
-    base = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
-    names, used = [], set()
-    for path in absolute:
-        stem = path if path == "stdin" else os.path.relpath(path, base)
-        name, number = f"{stem}.{form}", 1
-        while name in used:  # the same input twice
-            number += 1
-            name = f"{stem}.{number}.{form}"
-        used.add(name)
-        names.append(name)
-    return names
-
-
-class _Journal:
-    """Result files of an output folder, and a line for each that is done: the key of its content and settings."""
-
-    def __init__(self, folder: Path, settings: dict[str, str]):
-        from xllm.errors import ConfigError
-
-        self.folder, self.settings, self.path = folder, settings, folder / JOURNAL
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
-        except OSError as error:
-            raise ConfigError(f"-o {folder}: cannot write there: {error.strerror}; choose another folder") from None
-        self.done = set()
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                self.done.add((row["key"], row["output"]))
-            except (json.JSONDecodeError, KeyError):
-                continue  # a line cut short by a crash: that input is done again
-
-    def _key(self, path: str) -> str:
-        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
-        if os.path.isfile(path):
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
-
-    def has(self, path: str, name: str) -> bool:
-        """Whether this content was transcribed with these settings into this file, which is still there."""
-        return path != "-" and (self._key(path), name) in self.done and (self.folder / name).exists()
-
-    def write(self, path: str, name: str, text: str) -> None:
-        """Write a result file, then its line."""
-        from xllm.files import write_atomic
-
-        write_atomic(self.folder / name, text)
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"key": self._key(path), "output": name}, ensure_ascii=False) + "\n")
+    recognise(*expand(inputs), model, engine, form, output, batch_size, device, gpus, resume, quiet)

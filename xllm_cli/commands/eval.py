@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,56 +15,104 @@ from xllm_cli.console import FAILED, note, progress_bar, result, show_warnings
 app = typer.Typer(no_args_is_help=True, help="Measure systems.")
 
 
-@app.callback()
-def measures() -> None:
-    pass  # keeps `asr` a subcommand while it is the only one
+Manifest = Annotated[Path, typer.Argument(help="Samples with speech and response (docs/data.md).")]
+Model = Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")]
+Engine = Annotated[Literal["both", "xllm", "cif"], typer.Option(help="Which engine, or both side by side.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for per-sample JSONL and summary.")]
+Baseline = Annotated[Path | None, typer.Option(help="Output folder of another run, to compare with.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @app.command("asr")
 def asr(
-    manifest: Annotated[Path, typer.Argument(help="Samples with speech and response (docs/data.md).")],
-    model: Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")] = "tiny",
-    engine: Annotated[
-        Literal["both", "xllm", "cif"], typer.Option(help="Which engine, or both side by side.")
-    ] = "both",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for per-sample JSONL and summary.")
-    ] = None,
-    baseline: Annotated[Path | None, typer.Option(help="Output folder of another run, to compare with.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    manifest: Manifest,
+    model: Model = "tiny",
+    engine: Engine = "both",
+    output: Output = None,
+    baseline: Baseline = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Character error rate with its 95% interval, both engines side by side, and the worst samples."""
-    from xllm.evaluation.recognition import difference, read_references, summarize
-    from xllm.files import write_atomic, write_jsonl_atomic
+    from xllm.evaluation.recognition import deaf_to_pictures, read_references
 
     show_warnings(quiet)
-    engines = ("cif", "xllm") if engine == "both" else (engine,)
     utterances, broken = read_references(manifest)
-    others = _baseline(baseline, engines, utterances) if baseline else {}
+    utterances = deaf_to_pictures(utterances)
+    columns = {name: (name, utterances) for name in _engines(engine)}
+    settings = {"manifest": str(manifest), "model": model}
+    _evaluate("asr", settings, columns, [("cif", "xllm")], broken, output, baseline, batch_size, device, as_json, quiet)
+
+
+@app.command("masr")
+def masr(
+    manifest: Annotated[Path, typer.Argument(help="Samples with speech, image and response (docs/data.md).")],
+    model: Model = "tiny",
+    engine: Engine = "both",
+    swap: Annotated[bool, typer.Option("--swap", help="Also with pictures of other samples (S+wrong).")] = False,
+    output: Output = None,
+    baseline: Baseline = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Character error rates from speech alone (S) and from speech and pictures (S+V), as in the paper's Table 4."""
+    from xllm.evaluation.recognition import deaf_to_pictures, read_references, with_wrong_pictures
+
+    show_warnings(quiet)
+    found, broken = read_references(manifest)
+    utterances = [u for u in found if u.pictures]
+    broken += [f"{manifest}: sample {u.id!r} has no image" for u in found if not u.pictures]
+    columns, pairs = {}, []
+    for name in _engines(engine):
+        columns |= {f"{name} S": (name, deaf_to_pictures(utterances)), f"{name} S+V": (name, utterances)}
+        pairs.append((f"{name} S", f"{name} S+V"))
+        if swap:
+            columns[f"{name} S+wrong"] = (name, with_wrong_pictures(utterances))
+            pairs.append((f"{name} S", f"{name} S+wrong"))
+    settings = {"manifest": str(manifest), "model": model}
+    _evaluate("masr", settings, columns, pairs, broken, output, baseline, batch_size, device, as_json, quiet)
+
+
+def _engines(engine: str) -> tuple[str, ...]:
+    return ("cif", "xllm") if engine == "both" else (engine,)
+
+
+def _evaluate(task, settings, columns, pairs, broken, output, baseline, batch_size, device, as_json, quiet) -> None:
+    """Run every column (engine, utterances), compare the `pairs`, then write and print; exits with 1 on failures."""
+    from xllm.evaluation.recognition import difference, summarize
+    from xllm.files import write_atomic, write_jsonl_atomic
+
+    samples = next(iter(columns.values()))[1]
+    others = _baseline(baseline, task, columns, samples) if baseline else {}
     if output:
         _check_writable(output)
-    runs = _measure(utterances, model, engines, batch_size, device, quiet)
+    runs = _measure(columns, settings["model"], batch_size, device, quiet) if samples else {}
     unheard = {position: message for run in runs.values() for position, message in run.failures.items()}
     failures = [*broken, *(unheard[position] for position in sorted(unheard))]
     for failure in failures:
         note(f"error: {failure}")
 
     scores = {name: run.scores for name, run in runs.items() if run.scores}
-    summary: dict = {"manifest": str(manifest), "model": model, "failed": len(failures), "failures": failures}
+    summary: dict = {**settings, "failed": len(failures), "failures": failures}
     summary["engines"] = {
         name: asdict(summarize(scores[name])) | {"real_time_factor": runs[name].real_time_factor} for name in scores
     }
-    if len(scores) == 2:
-        summary["xllm minus cif"] = asdict(difference(scores["cif"], scores["xllm"]))
+    summary["differences"] = {
+        f"{b} minus {a}": asdict(difference(scores[a], scores[b])) for a, b in pairs if a in scores and b in scores
+    }
     for name in scores.keys() & others.keys():
         if gap := difference(others[name], scores[name]):
             summary["engines"][name]["minus baseline"] = asdict(gap)
     if output:
         for name, run in runs.items():
-            write_jsonl_atomic(output / f"asr-{name}.jsonl", (s.as_dict() for s in run.scores))
+            write_jsonl_atomic(output / _file(task, name), (s.as_dict() for s in run.scores))
         write_atomic(output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
     if as_json:
         result(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
@@ -71,21 +120,25 @@ def asr(
         _show_table(summary)
         _show_worst(scores)
     if failures:
-        note(f"{len(failures)} of {len(utterances) + len(broken)} samples failed")
+        note(f"{len(failures)} of {len(samples) + len(broken)} samples failed")
         raise typer.Exit(FAILED)
 
 
-def _baseline(folder: Path, engines, utterances) -> dict:
+def _file(task: str, column: str) -> str:
+    return f"{task}-{column.replace(' ', '-')}.jsonl"
+
+
+def _baseline(folder: Path, task: str, columns, utterances) -> dict:
     """Scores of another run by engine; it must have a sample in common with this one."""
     from xllm.errors import ConfigError
     from xllm.evaluation.recognition import read_scores
     from xllm.text import normalize
 
     wanted = {(u.id, normalize(u.reference)) for u in utterances}
-    scores = {name: read_scores(folder / f"asr-{name}.jsonl") for name in engines}
+    scores = {name: read_scores(folder / _file(task, name)) for name in columns}
     for name, other in scores.items():
         if wanted.isdisjoint((s.id, s.reference) for s in other):
-            raise ConfigError(f"--baseline {folder}: asr-{name}.jsonl has no sample of this manifest")
+            raise ConfigError(f"--baseline {folder}: {_file(task, name)} has no sample of this manifest")
     return scores
 
 
@@ -100,10 +153,8 @@ def _check_writable(folder: Path) -> None:
         raise ConfigError(f"-o {folder}: cannot write there: {error.strerror}; choose another folder") from None
 
 
-def _measure(utterances, model: str, engines, batch_size: int, device: str, quiet: bool) -> dict:
-    """A run for each engine; none when there is nothing to recognise."""
-    if not utterances:
-        return {}
+def _measure(columns, model: str, batch_size: int, device: str, quiet: bool) -> dict:
+    """A run for each column."""
     from xllm.device import resolve_device
     from xllm.evaluation.recognition import transcribe_manifest
     from xllm.model import XLLM
@@ -111,9 +162,10 @@ def _measure(utterances, model: str, engines, batch_size: int, device: str, quie
     loaded = XLLM.from_pretrained(model, resolve_device(device))
     runs = {}
     with progress_bar(quiet) as bar:
-        for name in engines:
+        for name, (engine, utterances) in columns.items():
             task = bar.add_task(name, total=len(utterances))
-            runs[name] = transcribe_manifest(utterances, loaded, name, batch_size, lambda task=task: bar.advance(task))
+            advance = partial(bar.advance, task)
+            runs[name] = transcribe_manifest(utterances, loaded, engine, batch_size, advance)
     return runs
 
 
@@ -130,8 +182,9 @@ def _rows(summary: dict) -> list[tuple[str, ...]]:
         rows.append(("real-time factor", *(f"{c['real_time_factor']:.3f}" for c in columns)))
     if any("minus baseline" in c for c in columns):
         rows.append(("minus baseline", *(_gap(c.get("minus baseline")) for c in columns)))
-    if "xllm minus cif" in summary:
-        rows.append(("xllm minus cif", *[""] * (len(columns) - 1), _gap(summary["xllm minus cif"])))
+    for name, gap in summary["differences"].items():
+        place = list(summary["engines"]).index(name.partition(" minus ")[0])
+        rows.append((name, *[""] * place, _gap(gap), *[""] * (len(columns) - place - 1)))
     rows.append(("failed", *[str(summary["failed"])] * max(1, len(columns))))
     return rows
 

@@ -10,9 +10,10 @@ from xllm_cli.console import note, progress_bar, show_warnings
 app = typer.Typer(no_args_is_help=True, help="Turn corpora into manifests (docs/data.md).")
 
 
-@app.callback()
-def corpora() -> None:
-    pass  # keeps `tiny-speech` a subcommand while it is the only one
+def _tell(counts: dict[str, int], output: Path) -> None:
+    for name, count in counts.items():
+        note(f"{name:<22}{count:>8}")
+    note(f"manifests are in {output}")
 
 
 @app.command("tiny-speech")
@@ -55,6 +56,66 @@ def tiny_speech(
                 arpa,
             )
             counts |= tiny_voices.prepare(output, voices, spoken)
-    for name, count in counts.items():
-        note(f"{name:<14}{count:>8}")
-    note(f"manifests are in {output}")
+    _tell(counts, output)
+
+
+@app.command("tiny-pictures")
+def tiny_pictures(
+    source: Annotated[Path, typer.Argument(help="Folder of packed npm packages: emojibase-data, @iconify-json/….")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where pictures and manifests go; tokenizer/ is there already.")
+    ] = Path("data/tiny"),
+    stamps: Annotated[
+        Path | None, typer.Option(help="Tux Paint's stamps, unpacked: more pictures to train on (GPL 2).")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Manifests of pictures with Chinese names, in the characters of the tokenizer."""
+    from xllm.corpora import tiny_pictures as pictures
+    from xllm.speech.units import Units
+
+    show_warnings(quiet)
+    known = set(Units.load(output / "tokenizer").characters)
+    with progress_bar(quiet) as bar:
+        task = bar.add_task("pictures", total=None)
+        counts = pictures.prepare(
+            source, output, known, stamps, progress=lambda _, done, total: bar.update(task, completed=done, total=total)
+        )
+    _tell(counts, output)
+
+
+@app.command("tiny-clips")
+def tiny_clips(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where tiny-pictures has written; films and manifests go there.")
+    ] = Path("data/tiny"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Films of those pictures in motion, as mp4, and their manifests."""
+    from xllm.corpora import tiny_clips as clips
+
+    show_warnings(quiet)
+    with progress_bar(quiet) as bar:
+        task = bar.add_task("clips", total=None)
+        counts = clips.prepare(output, progress=lambda _, done, total: bar.update(task, completed=done, total=total))
+    _tell(counts, output)
+
+
+@app.command("tiny-instructions")
+def tiny_instructions(
+    source: Annotated[Path, typer.Argument(help="Folder of packed npm packages: emojibase-data has the names.")],
+    wheels: Annotated[Path, typer.Option(help="Folder of downloaded text wheels.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where tiny-speech has written its text; told.jsonl goes there.")
+    ] = Path("data/tiny"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Questions about pictures, films and speech that are told in words: what teaches the tiny LLM to answer."""
+    from xllm.corpora import tiny_instructions as instructions
+    from xllm.corpora import tiny_pictures as pictures
+    from xllm.speech.units import Units
+
+    show_warnings(quiet)
+    named = pictures.concepts(source, set(Units.load(output / "tokenizer").characters))
+    counts = instructions.prepare([(concept.name, concept.kind) for concept in named], wheels, output)
+    _tell(counts, output)

@@ -1,0 +1,109 @@
+"""`xllm masr` and `xllm eval masr`: pictures find their way, from options and manifests, and their absence is said."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from xllm import checkpoint
+from xllm.config import VisionEncoderConfig, VisionInterfaceConfig
+from xllm.model import XLLM
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.opus"))
+
+
+@pytest.fixture
+def seeing(small_config, tmp_path):
+    """A random system with eyes, whose recogniser looks at pictures and captions."""
+    decoder = small_config.recognizer.decoder.model_copy(
+        update={
+            "visual_blocks": (1,),
+            "visual_width": 16,
+            "blocks": 2,
+            "linguistic_blocks": (2,),
+            "linguistic_width": 16,
+        }
+    )
+    config = small_config.model_copy(
+        update={
+            "vision": VisionEncoderConfig(size=16, patch=8, width=16, depth=1, heads=2),
+            "image": VisionInterfaceConfig(queries=3, width=16, ffn=32, heads=2, layers=2),
+            "recognizer": small_config.recognizer.model_copy(update={"decoder": decoder}),
+        }
+    )
+    torch.manual_seed(0)
+    parts = ("recognizer", "speech", "vision", "image", "llm")
+    model = XLLM(config, parts)
+    with torch.no_grad():  # random weights must not drown what is seen
+        for block in model.recognizer.decoder.blocks:
+            for p in block.cross.parameters():
+                p.mul_(20)
+        model.image.adapter.weight.mul_(50)
+        for p in model.llm.model.model.layers.parameters():
+            p.mul_(10)
+    checkpoint.save(tmp_path / "seeing", "seeing", config, checkpoint.tensors(model, parts))
+    for name, colour in (("red", (250, 20, 20)), ("blue", (20, 20, 250))):
+        Image.new("RGB", (30, 30), colour).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def manifest(folder, **row):
+    rows = [{"id": p.stem, "speech": str(p), "response": "天地人", "image": "red.png", **row} for p in EXAMPLES[:2]]
+    (folder / "m.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return folder / "m.jsonl"
+
+
+@pytest.mark.parametrize("engine", ["cif", "xllm"])
+def test_what_is_seen_matters(xllm, seeing, engine):
+    def heard(command, *options):
+        common = ["--model", seeing / "seeing", "--engine", engine, "-f", "jsonl", "--device", "cpu"]
+        code, out, _ = xllm(command, EXAMPLES[0], *options, *common)
+        assert code == 0
+        return [token for segment in json.loads(out)["segments"] for token in segment["tokens"]]
+
+    blind, red = heard("asr"), heard("masr", "--image", seeing / "red.png")
+    assert blind != red != heard("masr", "--image", seeing / "blue.png")
+    captioned = heard("masr", "--image", seeing / "red.png", "--caption", "天地")
+    assert (captioned != red) == (engine == "cif")
+
+
+def test_a_manifest_brings_its_own_pictures(xllm, seeing):
+    common = ["--model", seeing / "seeing", "--engine", "cif", "-f", "jsonl"]
+    code, out, _ = xllm("masr", manifest(seeing), *common, "--image", seeing / "blue.png")
+    assert code == 0
+    for line, example in zip(out.splitlines(), EXAMPLES, strict=False):
+        alone = json.loads(xllm("masr", example, "--image", seeing / "red.png", *common)[1])
+        assert json.loads(line)["segments"] == alone["segments"]
+
+
+def test_resume_notices_another_picture(xllm, seeing):
+    def run(picture):
+        options = ["--image", seeing / picture, "--model", seeing / "seeing", "-o", seeing / "out", "--resume"]
+        return xllm("masr", EXAMPLES[0], *options)[2]
+
+    assert "0 already done" in run("red.png")
+    assert "1 already done" in run("red.png")
+    assert "0 already done" in run("blue.png")
+
+
+def test_without_a_picture_or_with_a_bad_one(xllm, seeing, small_model):
+    code, out, err = xllm("masr", EXAMPLES[0], "--model", seeing / "seeing")
+    assert code == 1 and out == "" and "no picture: give --image" in err
+    (seeing / "bad.png").write_text("not a picture")
+    code, _, err = xllm("masr", EXAMPLES[0], "--image", seeing / "bad.png", "--model", seeing / "seeing")
+    assert code == 1 and "bad.png" in err
+    code, _, err = xllm("masr", EXAMPLES[0], "--image", seeing / "red.png", "--model", small_model)
+    assert code != 0 and "no eyes" in err
+
+
+def test_eval_prints_speech_alone_beside_speech_and_picture(xllm, seeing):
+    code, out, _ = xllm("eval", "masr", manifest(seeing), "--model", seeing / "seeing", "--swap", "--json", "-q")
+    summary = json.loads(out)
+    assert code == 0
+    assert list(summary["engines"]) == [f"{e} {s}" for e in ("cif", "xllm") for s in ("S", "S+V", "S+wrong")]
+    assert set(summary["differences"]) == {f"{e} {s} minus {e} S" for e in ("cif", "xllm") for s in ("S+V", "S+wrong")}
+    assert summary["differences"]["cif S+wrong minus cif S"]["utterances"] == 2
+    code, out, err = xllm("eval", "masr", manifest(seeing, image=None), "--model", seeing / "seeing")
+    assert code == 1 and "has no image" in err

@@ -1,0 +1,66 @@
+"""Emoji as npm packages keep them, and from SVG to pixels.
+
+`emojibase-data` has the names; an iconify package has the drawings of one style and which code points they stand for.
+"""
+
+import json
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from xllm.errors import XLLMError
+from xllm.pictures import open_picture, over_white
+
+SIDE = 112  # pixels, of every picture
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    f'width="{SIDE}" height="{SIDE}" viewBox="0 0 {{}} {{}}">{{}}</svg>'
+)
+
+
+def member(folder: Path, package: str, member: str) -> dict | list:
+    """What a JSON file of the packed npm `package` in `folder` holds. Raises XLLMError."""
+    found = sorted(folder.glob(f"{package}-[0-9]*.tgz"))
+    if not found:
+        raise XLLMError(f"{folder}: no {package}-*.tgz; run: npm pack @iconify-json/… emojibase-data (docs/data.md)")
+    try:
+        with tarfile.open(found[-1]) as tar:
+            return json.load(tar.extractfile(f"package/{member}"))
+    except (OSError, EOFError, KeyError, ValueError, tarfile.TarError) as error:
+        raise XLLMError(f"{found[-1]}: {member} cannot be read ({error}); run npm pack again") from None
+
+
+def plain(code: str) -> str:
+    """A code point sequence without FE0F, which asks for colour and which packages write or leave out at will."""
+    return code.lower().replace("-fe0f", "")
+
+
+def drawings(folder: Path, style: str) -> dict[str, str]:
+    """SVG by code point sequence, of one style."""
+    package = f"iconify-json-{style}"
+    icons, names = member(folder, package, "icons.json"), member(folder, package, "chars.json")
+    found = {}
+    for code, name in names.items():
+        icon = icons["icons"].get(name)
+        if icon is not None:
+            width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
+            found[plain(code)] = SVG.format(width, height, icon["body"])
+    return found
+
+
+def draw(svg: str | Path) -> Image.Image:
+    """An SVG, or one in a file, SIDE pixels wide over white."""
+    try:
+        import resvg_py
+    except ImportError:
+        raise XLLMError("drawing SVG needs resvg-py: pip install 'xllm-cli[train]'") from None
+    # Without a dpi the binding takes 0, and what is measured in points has no size.
+    source = {"svg_path": str(svg)} if isinstance(svg, Path) else {"svg_string": svg}
+    try:
+        png = resvg_py.svg_to_bytes(**source, width=SIDE, dpi=96, skip_system_fonts=True)
+    except ValueError as error:
+        raise XLLMError(f"{str(svg)[-80:]}: cannot be drawn: {error}") from None
+    with open_picture(BytesIO(png)) as image:
+        return over_white(image)

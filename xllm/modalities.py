@@ -1,0 +1,112 @@
+"""The table of modalities: how each kind of input becomes embeddings that an LLM reads.
+
+A new one is one file with its encoder and interface, and one row here (docs/adding-a-modality.md). The order of the
+rows is the order of the prompt (paper 3.2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xllm.config import ModelConfig
+from xllm.errors import ConfigError
+
+if TYPE_CHECKING:  # manifests read this table, and must not wait for torch
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One row of the table; its key is the name of the interface's part in XLLM and of the key in manifests.
+
+    `encoder` names the frozen part, which several modalities may share. `load` reads a file (drawing augmentation
+    from a generator, if one is given) to features of one input; `tokens` takes several inputs' features through the
+    encoder, to [L, ...] each. The interface maps tokens [B, L, ...] with lengths [B] to embeddings [B, L', D_llm] and
+    lengths; its last layer is called `adapter`.
+    """
+
+    tags: tuple[str, str]
+    encoder: str
+    build_encoder: Callable[[ModelConfig], nn.Module]
+    build_interface: Callable[[ModelConfig, nn.Module, int], nn.Module]
+    load: Callable[[Any, ModelConfig, torch.Generator | None], Tensor]
+    tokens: Callable[[nn.Module, list[Tensor]], list[Tensor]]
+
+
+def _vision_encoder(config: ModelConfig) -> nn.Module:
+    from xllm.vision.encoder import VisionEncoder
+
+    if config.vision is None:
+        raise ConfigError("this system has no eyes: model.vision is not set")
+    return VisionEncoder(config.vision)
+
+
+def _vision_interface(config: ModelConfig, encoder: nn.Module, llm_width: int) -> nn.Module:
+    from xllm.vision.interface import VisionInterface
+
+    return VisionInterface(config.image, encoder.width, llm_width)
+
+
+def _image(source: Path, config: ModelConfig, generator: torch.Generator | None) -> Tensor:
+    """One picture as one frame: [1, 3, H, W] in 0..1."""
+    from xllm.features import picture_features
+    from xllm.pictures import load_picture
+
+    return picture_features(load_picture(source)[None], config.vision.size, generator)
+
+
+def _video(source: Path, config: ModelConfig, generator: torch.Generator | None) -> Tensor:
+    """A film as T frames: [T, 3, H, W] in 0..1, all cropped alike."""
+    from xllm.features import picture_features
+    from xllm.films import load_frames
+
+    return picture_features(load_frames(source, config.frames), config.vision.size, generator, flip=False)
+
+
+def _see(encoder: nn.Module, features: list[Tensor]) -> list[Tensor]:
+    """Patch tokens [T, N, D] of each input's frames [T, 3, H, W], as one batch."""
+    import torch
+
+    sizes = [len(frames) for frames in features]
+    device = next(encoder.parameters()).device
+    return list(encoder(torch.cat(features).to(device)).split(sizes))
+
+
+def _recognizer(config: ModelConfig) -> nn.Module:
+    from xllm.speech.recognizer import Recognizer
+    from xllm.speech.units import Units
+
+    if config.tokenizer is None:
+        raise ConfigError("model.tokenizer is not set: give the folder with units.txt")
+    return Recognizer(config.recognizer, Units.load(config.tokenizer))
+
+
+def _speech_interface(config: ModelConfig, recognizer: nn.Module, llm_width: int) -> nn.Module:
+    from xllm.speech.interface import SpeechInterface
+
+    return SpeechInterface(config.speech, recognizer.token_width, llm_width)
+
+
+def _speech(source: Any, config: ModelConfig, generator: torch.Generator | None) -> Tensor:
+    """Normalised fbank [F, mels] of a file's sound."""
+    from xllm.features import augment, speech_features
+    from xllm.media import load_audio
+
+    features = speech_features(load_audio(source), config.recognizer.encoder.mels)
+    return features if generator is None else augment(features, generator)
+
+
+def _hear(recognizer: nn.Module, features: list[Tensor]) -> list[Tensor]:
+    """Token vectors [L, D] of each utterance's fbank [F, mels]."""
+    return recognizer.hear(features)
+
+
+MODALITIES: dict[str, Modality] = {
+    "image": Modality(("<Image>", "</Image>"), "vision", _vision_encoder, _vision_interface, _image, _see),
+    "video": Modality(("<Video>", "</Video>"), "vision", _vision_encoder, _vision_interface, _video, _see),
+    "speech": Modality(("<Speech>", "</Speech>"), "recognizer", _recognizer, _speech_interface, _speech, _hear),
+}

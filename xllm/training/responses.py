@@ -1,0 +1,155 @@
+"""What stages 2 and 3 feed the model: instructions about any media, and responses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from xllm.errors import ManifestError, XLLMError
+from xllm.features import SPEEDS, augment, seeded
+from xllm.modalities import MODALITIES
+from xllm.model import XLLM
+from xllm.prompt import INSTRUCTIONS
+from xllm.text import normalize
+from xllm.training.cache import cached
+from xllm.training.examples import Examples
+from xllm.training.fbanks import Fbanks, Progress, fingerprint
+
+
+class ResponseExamples(Examples):
+    """Stages 2 and 3: an instruction about any media, and the response.
+
+    Speech comes as token vectors that the frozen recogniser computed once; with `views` above 1, each utterance under
+    as many augmentations (the first is none), of which training draws one: the interface must not only see vectors of
+    speech that the recogniser knows by heart. Where the recogniser reads syllables, rows without any media stand in
+    for speech with those of their reading, partly misheard. Other media are loaded, and augmented, each time.
+    """
+
+    def __init__(
+        self,
+        manifests: tuple[Path, ...],
+        model: XLLM,
+        views: int,
+        augment: bool,
+        seed: int,
+        folder: Path,
+        key: str,
+        cache: Path | None = None,
+        progress: Progress | None = None,
+    ):
+        """Token vectors of `model.recognizer`, whose weights `key` stands for, are kept in `folder`, fbanks in `cache`.
+
+        Raises ManifestError when a sample needs a part that the model lacks.
+        """
+        super().__init__(manifests)
+        self.model, self.augment, self.seed = model, augment, seed
+        self.recognizer = getattr(model, "recognizer", None)
+        self.units = self.recognizer and self.recognizer.units
+        media = {name: self.rows[name][:] for name in MODALITIES}
+        for item in range(len(self.rows)):
+            used = [name for name in MODALITIES if media[name][item]] or ["speech"]  # text stands in for speech
+            if missing := [name for name in used if not hasattr(model, name)]:
+                raise ManifestError(f"sample {self.name(item)!r} needs the {missing[0]} interface, which is not here")
+            if used == ["speech"] and not media["speech"][item] and not self.units.syllables:
+                raise ManifestError(f"sample {self.name(item)!r} has no speech, and this recogniser cannot do without")
+        speech = media["speech"]
+        self.spoken = [item for item, path in enumerate(speech) if path]
+        self._number = {item: number for number, item in enumerate(self.spoken)}
+        self.views = []
+        if self.recognizer is None:
+            return
+        mels = self.recognizer.config.encoder.mels
+        self.fbanks = Fbanks(speech, mels, SPEEDS if views > 1 else (1.0,), cache, progress)
+        files = fingerprint([speech[item] for item in self.spoken])
+        self.views = [
+            cached(
+                folder / f"tokens-{view}",
+                {"files": files, "frozen": key, "view": view, "seed": seed},
+                len(self.spoken),
+                lambda numbers, view=view: self._compute([self.spoken[n] for n in numbers], view),
+                lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
+            )
+            for view in range(views)
+        ]
+
+    def _compute(self, items: list[int], view: int) -> Iterator[Tensor | Exception]:
+        features: dict[int, Tensor] = {}
+        failed: dict[int, Exception] = {}
+        for item in items:
+            try:
+                features[item] = self.fbanks.load(item, SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
+                if view:
+                    features[item] = augment(features[item], seeded(self.seed, view, item))
+            except XLLMError as error:
+                failed[item] = error
+        vectors = dict(zip(features, self.recognizer.hear(list(features.values())), strict=True)) if features else {}
+        for item in items:
+            yield failed[item] if item in failed else vectors[item]
+
+    def _seen(self, row: dict[str, Any]) -> dict[str, list[str]]:
+        """Paths of a row's media other than speech."""
+        paths = {name: row[name] for name in MODALITIES if name != "speech" and row[name]}
+        return {name: [value] if isinstance(value, str) else value for name, value in paths.items()}
+
+    def unusable(self, item: int) -> str | None:
+        row = self.rows[item]
+        if not normalize(row["response"] or ""):
+            return "no response"
+        number = self._number.get(item)
+        if number is None:
+            return None if row["reading"] or self._seen(row) else "neither media nor reading"
+        if number in self.views[0].failed:
+            return self.views[0].failed[number]
+        return None if all(view.length(number) for view in self.views) else "no token fires"
+
+    def cost(self, item: int) -> int:
+        """Embeddings and characters of the sample, as far as they vary within a modality."""
+        row, number = self.rows[item], self._number.get(item)
+        size, seen = len(row["response"]), self._seen(row)
+        config = self.model.config
+        pictures = len(seen.get("image", ())) + config.frames * len(seen.get("video", ()))
+        if number is not None:
+            spoken = max(view.length(number) for view in self.views)
+        else:
+            spoken = 0 if seen else size
+        return size + spoken + config.image.queries * pictures
+
+    def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
+        row = self.rows[item]
+        seen = self._seen(row)
+        draw = generator if self.augment else None
+        spoken = self._tokens(item, row, generator) if not seen or item in self._number else None
+        return {
+            "tokens": {} if spoken is None else {"speech": [spoken]},
+            "features": {
+                name: [MODALITIES[name].load(Path(path), self.model.config, draw) for path in paths]
+                for name, paths in seen.items()
+            },
+            "instruction": row["instruction"] or INSTRUCTIONS["asr"],
+            "response": normalize(row["response"]),
+            "history": row["history"] or [],
+            "said": "" if seen else normalize(row["response"]),
+        }
+
+    def _tokens(self, item: int, row: dict[str, Any], generator: torch.Generator | None) -> Tensor:
+        if item in self._number:
+            view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
+            return self.views[view][self._number[item]]
+        ids = self.units.encode_reading(row["reading"])
+        if generator:
+            ids = self.units.mishear(ids, generator)
+        return one_hot(torch.tensor(ids), len(self.units.syllables)).float()
+
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """The arguments of `XLLM.response_loss`: a list each, with an entry per sample."""
+        return {
+            "tokens": [item["tokens"] for item in items],
+            "features": [item["features"] for item in items],
+            "instructions": [item["instruction"] for item in items],
+            "responses": [item["response"] for item in items],
+            "histories": [item["history"] for item in items],
+            "said": [item["said"] for item in items],
+        }

@@ -1,0 +1,63 @@
+"""The frozen image encoder: any timm vision transformer up to a given block, then a LayerNorm of its own."""
+
+import torch
+from torch import Tensor, nn
+
+from xllm.config import VisionEncoderConfig
+from xllm.errors import ConfigError
+
+
+class VisionEncoder(nn.Module):
+    """Pictures [B, 3, H, W] to patch tokens [B, N, D] (paper A.3: 39 of ViT-g's 40 blocks, without its final norm)."""
+
+    def __init__(self, config: VisionEncoderConfig):
+        """Build the transformer named in `config`, or a small one of the given sizes.
+
+        Raises ConfigError when timm does not know the name, its weights cannot be had, or it has too few blocks.
+        """
+        super().__init__()
+        self.config = config
+        self.vit = _transformer(config)
+        if not hasattr(self.vit, "blocks"):
+            raise ConfigError(f"vision.name {config.name!r} is not a vision transformer: it has no blocks")
+        have = len(self.vit.blocks)
+        blocks = have if config.blocks is None else config.blocks
+        if not 0 < blocks <= have:
+            raise ConfigError(f"vision.blocks is {blocks}, {config.name or 'the encoder'} has {have}")
+        del self.vit.blocks[blocks:]
+        self.vit.norm = nn.Identity()
+        # ln_vision of the published systems; a wrong epsilon breaks parity with their weights (FACTS 4).
+        self.norm = nn.LayerNorm(self.vit.embed_dim, eps=1e-6)
+        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (config.mean, config.std))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", deviation, persistent=False)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.vit.embed_dim
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels in 0..1, float [B, 3, H, W] of the configured size -> tokens [B, N, D], class token included."""
+        return self.norm(self.vit.forward_features((pixels - self.mean) / self.std))
+
+
+def _transformer(config: VisionEncoderConfig) -> nn.Module:
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    if config.name is None:
+        return VisionTransformer(
+            img_size=config.size,
+            patch_size=config.patch,
+            embed_dim=config.width,
+            depth=config.depth,
+            num_heads=config.heads,
+            num_classes=0,
+            drop_path_rate=config.drop_path,
+        )
+    try:
+        return timm.create_model(config.name, pretrained=config.pretrained, num_classes=0, img_size=config.size)
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise ConfigError(f"vision.name {config.name!r} cannot be built ({reason}); see timm.list_models()") from None
