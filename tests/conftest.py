@@ -1,6 +1,9 @@
 """What several test folders share."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # as `xllm` does, before transformers is imported
 
 import pytest
 import torch

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xllm.errors import ConfigError
+from xllm.errors import ConfigError, XLLMError
 from xllm.generation import GREEDY, Sampling, generate, steps
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
@@ -48,6 +48,17 @@ def see(model: XLLM, name: str, source: Any) -> Tensor:
         return model.embed(model.encode([{name: [features]}]))[0][name][0]
 
 
+def question(model: XLLM, row: dict[str, Any]) -> Question:
+    """The question of a manifest's row. Raises MediaError or ConfigError for media that cannot be used."""
+    media = {}
+    for name in MODALITIES:
+        if paths := row[name]:
+            media[name] = [see(model, name, Path(path)) for path in ([paths] if isinstance(paths, str) else paths)]
+    asked = Question(row["instruction"], media, row["history"] or ())
+    asked.asked  # noqa: B018 - raises when nothing is
+    return asked
+
+
 def _prompts(model: XLLM, questions: Sequence[Question], max_tokens: int) -> tuple[Tensor, Tensor, list[int]]:
     """Embeddings, mask, and how many tokens each answer may have: all if the LLM's positions suffice."""
     batch = model.prompt.build(
@@ -72,6 +83,27 @@ def answer(
     with torch.inference_mode():
         done = generate(model.llm, *_prompts(model, questions, max_tokens), sampling)
     return [model.llm.tokenizer.decode(one.ids, skip_special_tokens=True) for one in done]
+
+
+def answer_rows(
+    model: XLLM,
+    rows: Sequence[dict[str, Any]],
+    sampling: Sampling = GREEDY,
+    max_tokens: int = MAX_TOKENS,
+    batch_size: int = 8,
+) -> Iterator[str | XLLMError]:
+    """The answer to every row of a manifest, in order, or why there is none."""
+    for start in range(0, len(rows), batch_size):
+        batch: list[Question | XLLMError] = []
+        for row in rows[start : start + batch_size]:
+            try:
+                batch.append(question(model, row))
+            except XLLMError as error:
+                batch.append(error)
+        asked = [one for one in batch if isinstance(one, Question)]
+        written = iter(answer(model, asked, sampling, max_tokens) if asked else ())
+        for one in batch:
+            yield next(written) if isinstance(one, Question) else one
 
 
 def stream(model: XLLM, question: Question, sampling: Sampling = GREEDY, max_tokens: int = MAX_TOKENS) -> Iterator[str]:

@@ -150,7 +150,7 @@ class StageConfig(Config):
     """One stage: which parts train, on what, and how. Stages are data, not code (paper 3.2)."""
 
     stage: Literal[0, 1, 2, 3]
-    modality: str = Field("speech", description="text, a modality (speech, image, video), or all")
+    modality: str = Field("speech", description="text, a modality (speech, image, video), masr, or all")
     start_from: tuple[Path, ...] = Field((), description="checkpoint folders to take parts from")
     train: tuple[Path, ...] = Field(description="manifests")
     dev: tuple[Path, ...] = ()

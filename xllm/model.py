@@ -193,12 +193,24 @@ class XLLM(nn.Module):
             raise ConfigError("this model has no eyes: it was not trained on pictures")
         row = MODALITIES["image"]
         tokens = self.encode([{"image": [row.load(picture, self.config, None) for picture in pictures]}])
-        linguistic = None
-        if caption:
-            ids = self.prompt.tokens(caption)
-            mask = torch.ones(1, len(ids), dtype=torch.bool, device=self.device)
-            linguistic = self.llm(self.llm.embed(ids)[None], mask)[0][0]
-        return Sight(self.embed(tokens)[0]["image"], torch.cat(tokens[0]["image"]).flatten(0, 1), linguistic)
+        visual = torch.cat(tokens[0]["image"]).flatten(0, 1)
+        return Sight(self.embed(tokens)[0]["image"], visual, self._linguistic(caption) if caption else None)
+
+    def _linguistic(self, caption: str) -> Tensor:
+        """What the recogniser's decoder reads of a caption: the frozen LLM's states [N, D_llm]."""
+        ids = self.prompt.tokens(caption)
+        mask = torch.ones(1, len(ids), dtype=torch.bool, device=self.device)
+        with torch.no_grad():
+            return self.llm(self.llm.embed(ids)[None], mask)[0][0]
+
+    def recognition_loss(
+        self, pictures: Sequence[Tensor | None] = (), captions: Sequence[str | None] = (), **batch: Any
+    ) -> dict[str, Tensor]:
+        """Stage 1 with pictures [1, 3, H, W] and captions beside some utterances (paper A.3)."""
+        seen = iter(self.encode([{"image": [p]} for p in pictures if p is not None]))
+        visual = [None if p is None else next(seen)["image"][0].flatten(0, 1) for p in pictures]
+        linguistic = [self._linguistic(caption) if caption else None for caption in captions]
+        return self.recognizer.losses(**batch, **self._foreign(visual, linguistic))
 
     @torch.inference_mode()
     def transcribe(
@@ -218,21 +230,22 @@ class XLLM(nn.Module):
         mels = self.config.recognizer.encoder.mels
         sights = sights or [None] * len(waves)
         out = self.recognizer.encode_all([speech_features(wave.cpu(), mels) for wave in waves])
-        drafts = self.recognizer.decode(out, **self._foreign(sights))
+        foreign = self._foreign([s and s.visual for s in sights], [s and s.linguistic for s in sights])
+        drafts = self.recognizer.decode(out, **foreign)
         timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in drafts]
         if engine == "xllm":
             answers = self._answers(out, sights)
             timed = [align(*self._characters(a), t) for a, t in zip(answers, timed, strict=True)]
         return [Transcript.of(tokens) for tokens in timed]
 
-    def _foreign(self, sights: Sequence[Sight | None]) -> dict[str, Foreign | None]:
-        """What the recogniser's decoder attends to beside speech, in the blocks that it has for it."""
+    def _foreign(
+        self, visual: Sequence[Tensor | None], linguistic: Sequence[Tensor | None]
+    ) -> dict[str, Foreign | None]:
+        """Features for the recogniser's decoder, as far as it has blocks that attend to them."""
         decoder = self.config.recognizer.decoder
-        visual = [sight and sight.visual if decoder.visual_blocks else None for sight in sights]
-        linguistic = [sight and sight.linguistic if decoder.linguistic_blocks else None for sight in sights]
         return {
-            "visual": Foreign.of(visual, decoder.visual_width),
-            "linguistic": Foreign.of(linguistic, decoder.linguistic_width),
+            "visual": Foreign.of(visual, decoder.visual_width) if decoder.visual_blocks else None,
+            "linguistic": Foreign.of(linguistic, decoder.linguistic_width) if decoder.linguistic_blocks else None,
         }
 
     def _answers(self, out: CIFOutput, sights: Sequence[Sight | None]) -> list[Generation]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from xllm_cli.commands import asr, doctor, eval, masr, prepare_data, train
+from xllm_cli.commands import asr, chat, doctor, eval, masr, prepare_data, train
 from xllm_cli.console import FAILED, INTERRUPTED, USAGE, note
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def options(
 
 app.command("asr")(asr.asr)
 app.command("masr")(masr.masr)
+app.command("chat")(chat.chat)
 app.command("train")(train.train)
 app.add_typer(eval.app, name="eval")
 app.add_typer(prepare_data.app, name="prepare-data")

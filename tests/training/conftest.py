@@ -54,14 +54,16 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
             {"id": f"s{i}", "speech": f"{i}.wav", "duration": seconds, "response": response + "。", "reading": reading}
         )
         texts.append({"id": f"t{i}", "response": response, "reading": reading})
-    seen, films, joint = [], [], []
+    seen, films, joint, heard = [], [], [], []
     for i, character in enumerate(SPOKEN):
         write_picture(tmp_path / f"{i}.png", i + 1)
         write_film(tmp_path / f"{i}.gif", i + 1)
         seen.append({"id": f"i{i}", "image": f"{i}.png", "instruction": "天？", "response": character})
         films.append({"id": f"v{i}", "video": f"{i}.gif", "instruction": "地？", "response": character + "人"})
         joint.append({**rows[i], **seen[i], "id": f"j{i}"})  # asked in speech, about a picture
+        heard.append({**rows[i], "image": f"{i}.png", "caption": rows[i]["response"] if i % 2 else None})
     everything = {"train": rows[:10], "dev": rows[10:], "text": texts, "seen": seen, "films": films}
+    everything["heard"] = [*heard, *rows[6:9]]
     everything["joint"] = [*joint, *seen, *films, *rows[:4]]
     for name, values in everything.items():
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in values)
@@ -169,6 +171,15 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
                 "start_from": [f"{at}/run0", f"{at}/run0i", f"{at}/run2i"],
                 "output": f"{at}/run2v",
                 "batch_cost": 30,
+                **common,
+            },
+            "looking": {
+                "stage": 1,
+                "modality": "masr",
+                "train": [f"{at}/heard.jsonl", f"{at}/text.jsonl"],
+                "start_from": [f"{at}/run0", f"{at}/run0i"],
+                "output": f"{at}/run1m",
+                "batch_cost": 250,
                 **common,
             },
             "joint": {

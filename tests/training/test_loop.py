@@ -22,13 +22,13 @@ from pathlib import Path
 from xllm.config import load_recipe
 from xllm.training.loop import Trainer
 torch.set_num_threads(1)
-recipe = load_recipe(Path(sys.argv[1]), sys.argv[4:], 1, None)
+recipe = load_recipe(Path(sys.argv[1]), sys.argv[4:], 1, "speech")
 pause = float(sys.argv[2])
 def report(event, numbers):
     if event == "train":
         print(numbers["step"], flush=True)
         time.sleep(pause)
-Trainer(recipe, recipe.stage(1, None), torch.device("cpu"), report).run(resume=sys.argv[3] == "resume")
+Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), report).run(resume=sys.argv[3] == "resume")
 """
 
 
@@ -65,6 +65,19 @@ def test_all_stages_in_turn_make_a_system_with_eyes_and_ears(world):
         assert torch.equal(value.half().float(), dict(bundled.named_parameters())[name]), name
     for engine in ("cif", "xllm"):
         assert len(bundled.transcribe([torch.randn(16000), torch.randn(300)], engine=engine)) == 2
+
+
+def test_a_recogniser_learns_to_look(world):
+    wide = [f"model.recognizer.decoder.{f}" for f in ("blocks=2", "visual_blocks=[1]", "linguistic_blocks=[2]")]
+    wide += [f"model.recognizer.decoder.{f}_width=16" for f in ("visual", "linguistic")]
+    for stage, modality in ((0, "text"), (0, "image"), (1, "masr")):
+        run = trainer(world, stage, *wide, modality=modality)
+        before = {name: p.detach().clone() for name, p in run.model.model.named_parameters()}
+        run.run()
+    for name, p in run.model.model.named_parameters():
+        assert "decoder.read." in name or name.startswith("recognizer.") != torch.equal(before[name], p), name
+    with pytest.raises(ConfigError, match="vision"):
+        trainer(world, 1, *wide, "start_from=[]", modality="masr")
 
 
 def test_the_video_interface_begins_as_a_copy_of_the_image_interface(world):

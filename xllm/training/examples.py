@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from xllm.config import IGNORE
+from xllm.config import IGNORE, ModelConfig
 from xllm.features import SPEEDS, augment
 from xllm.manifest import FRAME, read_manifest
 from xllm.media import probe_audio
@@ -137,7 +137,10 @@ class TextExamples(Examples):
 
 
 class SpeechExamples(Examples):
-    """Stage 1: fbank and characters; rows without speech train the decoder alone from their readings."""
+    """Stage 1: fbank and characters; rows without speech train the decoder alone from their readings.
+
+    With a `seeing` configuration, also the picture and caption of each row that has them.
+    """
 
     def __init__(
         self,
@@ -147,9 +150,10 @@ class SpeechExamples(Examples):
         augment: bool,
         cache: Path | None = None,
         progress: Progress | None = None,
+        seeing: ModelConfig | None = None,
     ):
         super().__init__(manifests)
-        self.units, self.augment = units, augment
+        self.units, self.augment, self.seeing = units, augment, seeing
         self.speech = self.rows["speech"][:]
         self.fbanks = Fbanks(self.speech, mels, SPEEDS if augment else (1.0,), cache, progress)
 
@@ -178,7 +182,12 @@ class SpeechExamples(Examples):
 
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
-        example = {"characters": self.units.encode(row["response"])}
+        example: dict[str, Any] = {"characters": self.units.encode(row["response"])}
+        if self.seeing and self.speech[item]:
+            draw = generator if self.augment else None
+            image = row["image"] and Path(row["image"][0])
+            example["picture"] = MODALITIES["image"].load(image, self.seeing, draw) if image else None
+            example["caption"] = row["caption"]
         if self.units.syllables:
             example["syllables"] = self.units.encode_reading(row["reading"])
         if not self.speech[item]:
@@ -193,7 +202,7 @@ class SpeechExamples(Examples):
         return example
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """The arguments of `Recognizer.losses`."""
+        """The arguments of `Recognizer.losses`, or of `XLLM.recognition_loss` where pictures are seen."""
         batch = {
             "characters": pad_ids([item["characters"] for item in items], IGNORE),
             "token_lengths": torch.tensor([len(item["characters"]) for item in items]),
@@ -204,6 +213,9 @@ class SpeechExamples(Examples):
             batch["features"] = pad_sequence([item["features"] for item in items], batch_first=True)
             batch["feature_lengths"] = torch.tensor([item["features"].shape[0] for item in items])
             batch["flat_start"] = self.flat_start
+        if "picture" in items[0]:
+            batch["pictures"] = [item["picture"] for item in items]
+            batch["captions"] = [item["caption"] for item in items]
         return batch
 
 

@@ -45,6 +45,7 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         training and config.augment,
         cache,
         progress,
+        recipe.model if config.modality == "masr" else None,
     )
 
 
@@ -75,6 +76,9 @@ STAGES: dict[tuple[int, str], Stage] = {
     (0, "text"): Stage(("llm",), (), lambda model, batch: model.text_loss(**batch), _text),
     (0, "image"): Stage(("vision", "naming"), (), lambda model, batch: model.naming_loss(**batch), _pictures),
     (1, "speech"): Stage(("recognizer",), (), lambda model, batch: model.recognizer.losses(**batch), _speech),
+    (1, "masr"): Stage(
+        ("recognizer",), ("vision", "llm"), lambda model, batch: model.recognition_loss(**batch), _speech
+    ),
     (2, "speech"): Stage(("speech",), ("recognizer", "llm"), _response_loss, _responses),
     (2, "image"): Stage(("image",), ("vision", "llm"), _response_loss, _responses),
     (2, "video"): Stage(("video",), ("vision", "llm"), _response_loss, _responses),

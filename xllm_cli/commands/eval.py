@@ -80,6 +80,63 @@ def masr(
     _evaluate("masr", settings, columns, pairs, broken, output, baseline, batch_size, device, as_json, quiet)
 
 
+@app.command("answers")
+def answers(
+    manifest: Annotated[Path, typer.Argument(help="Questions with media and one right response (docs/data.md).")],
+    model: Model = "tiny",
+    swap: Annotated[bool, typer.Option("--swap", help="Also with each picture or film swapped for another.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="This many rows, drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    output: Output = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Share of questions answered exactly, with its 95% interval; with --swap also when shown the wrong thing."""
+    from xllm.errors import XLLMError
+    from xllm.evaluation.answers import accuracy, read_questions, swapped
+    from xllm.evaluation.answers import answers as ask
+    from xllm.files import write_atomic, write_jsonl_atomic
+
+    show_warnings(quiet)
+    rows = read_questions(manifest, limit, seed)
+    if output:
+        _check_writable(output)
+    loaded = _load(model, device)
+    summary: dict = {"manifest": str(manifest), "model": model}
+    failed = 0
+    with progress_bar(quiet) as bar:
+        for name, asked in {"right": rows, **({"swapped": swapped(rows)} if swap else {})}.items():
+            task = bar.add_task(name, total=len(asked))
+            results = list(ask(loaded, asked, batch_size, done=partial(bar.advance, task)))
+            for error in (r for r in results if isinstance(r, XLLMError)):
+                note(f"error: {error}")
+            failed += sum(isinstance(r, XLLMError) for r in results)
+            scored = [r for r in results if not isinstance(r, XLLMError)]
+            summary[name] = asdict(accuracy(scored)) if scored else None
+            if output:
+                write_jsonl_atomic(output / f"answers-{name}.jsonl", (r.as_dict() for r in scored))
+    summary["failed"] = failed
+    if output:
+        write_atomic(output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
+    if as_json:
+        result(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
+    else:
+        for name in ("right", "swapped"):
+            if counted := summary.get(name):
+                result("{0:<8} {percent:5.1f}% ({low:.1f}-{high:.1f}) of {questions}\n".format(name, **counted))
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _load(model: str, device: str):
+    from xllm.device import resolve_device
+    from xllm.model import XLLM
+
+    return XLLM.from_pretrained(model, resolve_device(device))
+
+
 def _engines(engine: str) -> tuple[str, ...]:
     return ("cif", "xllm") if engine == "both" else (engine,)
 
@@ -155,11 +212,9 @@ def _check_writable(folder: Path) -> None:
 
 def _measure(columns, model: str, batch_size: int, device: str, quiet: bool) -> dict:
     """A run for each column."""
-    from xllm.device import resolve_device
     from xllm.evaluation.recognition import transcribe_manifest
-    from xllm.model import XLLM
 
-    loaded = XLLM.from_pretrained(model, resolve_device(device))
+    loaded = _load(model, device)
     runs = {}
     with progress_bar(quiet) as bar:
         for name, (engine, utterances) in columns.items():
