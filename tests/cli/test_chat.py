@@ -52,7 +52,7 @@ def test_a_manifest_is_answered_in_order(chat, seeing):
     assert "error: b:" in err and "1 of 4 questions failed" in err
     assert answered[0]["response"] + "\n" == chat("-p", "天", "--image", seeing / "red.png")[1]
     code, _, err = chat(seeing / "q.jsonl", "-p", "天")
-    assert code == 2 and "its own questions" in err
+    assert code == 2 and "by itself" in err
 
 
 def test_a_conversation_through_a_pipe(chat, seeing):
@@ -104,3 +104,17 @@ def test_help_lists_the_commands(chat, xllm):
         assert command in err
     code, out, _ = xllm("chat", "--help")
     assert code == 0 and all(option in out for option in ("--temperature", "--top-p", "--image", "--json"))
+
+
+def test_eval_answers_counts_and_swaps(xllm, seeing, chat):
+    said = chat("-p", "天", "--image", seeing / "red.png")[1].strip("\n")
+    rows = [{"id": c, "instruction": "天", "image": f"{c}.png", "response": said + c} for c in ("red", "blue", "none")]
+    rows[0]["response"] = said
+    (seeing / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--model", seeing / "seeing", "-q", "--swap", "-o", seeing / "out"]
+    code, out, err = xllm("eval", "answers", seeing / "q.jsonl", *options)
+    assert code == 1 and "none:" in err and out.splitlines()[0].split()[0] == "right"
+    summary = json.loads((seeing / "out" / "summary.json").read_text())
+    assert summary["right"]["questions"] == 2 and summary["failed"] == 2
+    written = [json.loads(line) for line in (seeing / "out" / "answers-right.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in written] == ["red", "blue"] and all("right" in row for row in written)

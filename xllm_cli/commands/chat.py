@@ -30,6 +30,8 @@ def chat(
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     model: Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    web: Annotated[bool, typer.Option("--web", help="A page in the browser, on this machine only.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of that page; without one, a free one.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings, no prompt.")] = False,
 ) -> None:
     """Talk about pictures, films and speech: a conversation on the terminal, or one question with -p.
@@ -44,11 +46,16 @@ def chat(
     from xllm.model import XLLM
 
     show_warnings(quiet)
-    if manifest and (prompt or image or video or audio):
-        raise ConfigError("a manifest brings its own questions and media: leave -p, --image, --video and --audio out")
+    if (manifest or web) and (prompt or image or video or audio):
+        raise ConfigError("a manifest or --web takes questions and media by itself: leave -p and the files out")
     asked = sys.stdin.read().strip() if prompt == "-" else prompt
     sampling = Sampling(temperature, top_k, top_p, seed)
     loaded = XLLM.from_pretrained(model, resolve_device(device))
+    if web:
+        from xllm_cli.web import serve
+
+        serve(loaded, sampling, max_tokens, port)
+        return
     if manifest:
         _batches(loaded, manifest, sampling, max_tokens, batch_size, quiet)
         return
