@@ -41,7 +41,7 @@ def see(model: XLLM, name: str, source: Any) -> Tensor:
 
     Raises MediaError for a file that cannot be used, ConfigError when the model lacks the modality.
     """
-    if not hasattr(model, name):
+    if name not in MODALITIES or not hasattr(model, name):
         raise ConfigError(f"this model cannot take {name}: it has no such interface")
     features = MODALITIES[name].load(source, model.config, None)
     with torch.inference_mode():
@@ -60,20 +60,23 @@ def question(model: XLLM, row: dict[str, Any]) -> Question:
 
 
 def _prompts(model: XLLM, questions: Sequence[Question], max_tokens: int) -> tuple[Tensor, Tensor, list[int]]:
-    """Embeddings, mask, and how many tokens each answer may have: all if the LLM's positions suffice."""
+    """Embeddings, mask, and how many tokens each answer may have: all if the LLM's positions suffice.
+
+    Padding takes no positions, so the company in a batch shortens no answer. Raises ConfigError when one has no room.
+    """
     batch = model.prompt.build(
         model.llm,
         [question.asked for question in questions],
         [question.media for question in questions],
         histories=[question.history for question in questions],
     )
-    room = model.llm.positions - batch.mask.shape[1]
-    if room < 1:
+    sizes = batch.mask.sum(1).tolist()
+    if max(sizes) >= model.llm.positions:
         raise ConfigError(
-            f"the question takes {batch.mask.shape[1]} tokens with its media and history, the language model has "
-            f"{model.llm.positions}; use /clear, or fewer media"
+            f"the question takes {max(sizes)} tokens with its media and history, the language model has "
+            f"{model.llm.positions}; clear the conversation (/clear), or show fewer media"
         )
-    return batch.embeds, batch.mask, [min(max_tokens, room)] * len(questions)
+    return batch.embeds, batch.mask, [min(max_tokens, model.llm.positions - size) for size in sizes]
 
 
 def answer(
@@ -101,9 +104,19 @@ def answer_rows(
             except XLLMError as error:
                 batch.append(error)
         asked = [one for one in batch if isinstance(one, Question)]
-        written = iter(answer(model, asked, sampling, max_tokens) if asked else ())
+        try:
+            written = iter(answer(model, asked, sampling, max_tokens) if asked else ())
+        except ConfigError:  # one is too long: find out which
+            written = (_answer_alone(model, one, sampling, max_tokens) for one in asked)
         for one in batch:
             yield next(written) if isinstance(one, Question) else one
+
+
+def _answer_alone(model: XLLM, question: Question, sampling: Sampling, max_tokens: int) -> str | XLLMError:
+    try:
+        return answer(model, [question], sampling, max_tokens)[0]
+    except XLLMError as error:
+        return error
 
 
 def stream(model: XLLM, question: Question, sampling: Sampling = GREEDY, max_tokens: int = MAX_TOKENS) -> Iterator[str]:
@@ -143,24 +156,24 @@ class Conversation:
         """Show a file of the modality `name`; raises MediaError or ConfigError and then nothing has changed."""
         embeddings = see(self.model, name, Path(source))
         self._media.setdefault(name, []).append(embeddings)
-        self.files.append((name, str(source)))
+        self.files.append((name, str(Path(source).absolute())))  # a saved conversation may be loaded elsewhere
 
     def ask(
         self, text: str | None, sampling: Sampling = GREEDY, max_tokens: int = MAX_TOKENS, speech: Path | None = None
     ) -> Iterator[str]:
         """Pieces of the answer. However the reader leaves, what was answered so far is remembered."""
-        media, asked = dict(self._media), text
+        media = dict(self._media)
         if speech is not None:
             media["speech"] = [see(self.model, "speech", speech)]
-            asked = text or self.heard(speech)
         pieces: list[str] = []
         try:
             for piece in stream(self.model, Question(text, media, tuple(self.turns)), sampling, max_tokens):
                 pieces.append(piece)
                 yield piece
         finally:
-            if pieces:
-                self.turns.append({"instruction": asked or "", "response": "".join(pieces)})
+            if pieces:  # the recogniser comes after the answer, which need not wait for it
+                asked = text or (self.heard(speech) if speech is not None else "")
+                self.turns.append({"instruction": asked, "response": "".join(pieces)})
 
     def heard(self, speech: Path) -> str:
         """What the recogniser makes of a spoken question."""
@@ -175,10 +188,13 @@ class Conversation:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state()`; raises ConfigError when it is no such thing, MediaError when a file is gone."""
         try:
-            files = [(medium["kind"], medium["path"]) for medium in state["media"]]
+            files = [(medium["kind"], Path(medium["path"])) for medium in state["media"]]
+            unknown = {name for name, _ in files} - set(MODALITIES)
             turns = [{"instruction": str(t["instruction"]), "response": str(t["response"])} for t in state["turns"]]
         except (KeyError, TypeError):
             raise ConfigError("not a saved conversation") from None
+        if unknown:
+            raise ConfigError(f"not a saved conversation of this xllm: it shows {', '.join(sorted(map(str, unknown)))}")
         other = Conversation(self.model)
         for name, path in files:
             other.attach(name, path)

@@ -158,11 +158,11 @@ class XLLM(nn.Module):
             losses["loss"] = loss + weight * losses["text"]
         return losses
 
-    def begin_with_readings(self) -> None:
-        """Start an untrained speech interface from the LLM's own embeddings of syllables, if it has tokens for them."""
-        spelled = [self.prompt.spell(syllable) for syllable in self.recognizer.units.syllables]
-        if spelled and all(len(ids) == 1 for ids in spelled[UNKNOWN + 1 :]):
-            self.speech.begin_with(self.llm.embed([ids[0] for ids in spelled]))
+    def begin_with_characters(self) -> None:
+        """Start an untrained speech interface from the LLM's own embeddings of the characters that it reads."""
+        written = [self.prompt.tokens(character) for character in self.recognizer.units.characters]
+        if self.recognizer.reads_characters and all(len(ids) == 1 for ids in written[UNKNOWN + 1 :]):
+            self.speech.begin_with(self.llm.embed([ids[0] for ids in written]))
 
     def _distance_to_text(self, embeddings: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
         """Squared distance of [L, D_llm] to the LLM's embeddings of each text, relative to their size.

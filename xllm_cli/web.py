@@ -3,8 +3,17 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep as wait
 
-EXPLAINED = "Drop a picture or a film and ask about it, or ask by microphone. All stays on this machine."
+EXPLAINED = """\
+### Ask about a picture, a film or speech
+Drop it or attach it, then type the question, or say it with the microphone. All stays on this machine.
+"""
+CSS = """
+button[aria-label="Share"] {display: none}  /* under each file; it would upload it */
+.bubble-wrap:has(.placeholder) {flex-grow: 1; display: grid; place-content: center; text-align: center; padding: 1rem}
+.minimal-audio-player {height: 3rem}
+"""
 
 
 def kind(path: str) -> str:
@@ -50,8 +59,13 @@ def respond(talk, message: dict, sampling, max_tokens: int) -> Iterator[list[dic
         for piece in talk.ask(text or None, sampling, max_tokens, spoken):
             answer += piece
             yield [*turn, {"role": "assistant", "content": answer}]
+        if not answer:
+            yield [*turn, {"role": "assistant", "content": "(no answer)"}]
     except XLLMError as error:
-        yield [*turn, {"role": "assistant", "content": f"⚠ {error}"}]
+        told = str(error)
+        for path in files:  # in Gradio's temporary folder, which means nothing to whoever gave the file
+            told = told.replace(path, Path(path).name)
+        yield [*turn, {"role": "assistant", "content": f"⚠ {told}"}]
 
 
 def page(model, sampling, max_tokens: int):
@@ -63,16 +77,18 @@ def page(model, sampling, max_tokens: int):
 
     def answer(message: dict, shown: list[dict], talk):
         talk = talk or Conversation(model)
+        box = {"text": "", "files": []}
         for turn in respond(talk, message, sampling, max_tokens):
-            yield [*shown, *turn], {"text": "", "files": []}, talk
+            yield [*shown, *turn], box, talk
+            box = gr.skip()  # emptied once: the next question may be typed during this answer
 
     with gr.Blocks(title="xllm", analytics_enabled=False, fill_height=True) as blocks:
         talk = gr.State(None)
         shown = gr.Chatbot(
             show_label=False,
             placeholder=EXPLAINED,
-            scale=1,
-            height=None,
+            height="calc(100dvh - 8.5rem)",  # so that the box below stays in view
+            min_height="12rem",
             buttons=["copy"],  # the button to share would upload the conversation
             feedback_options=None,
             render_markdown=False,
@@ -85,20 +101,51 @@ def page(model, sampling, max_tokens: int):
             sources=["upload", "microphone"],
             autofocus=True,
         )
-        typed.submit(answer, [typed, shown, talk], [shown, typed, talk])
-        shown.clear(lambda: None, None, talk)
+        answering = typed.submit(answer, [typed, shown, talk], [shown, typed, talk])
+        shown.clear(lambda: ([], None), None, [shown, talk], cancels=[answering])
     return blocks
 
 
-def serve(model, sampling, max_tokens: int, port: int | None) -> None:
-    """Open the page on 127.0.0.1 until interrupted; raises ConfigError when gradio or the port is not there."""
+def need_gradio() -> None:
+    """Raises ConfigError when it is not installed."""
+    from importlib.util import find_spec
+
     from xllm.errors import ConfigError
 
+    if find_spec("gradio") is None:
+        raise ConfigError("--web needs gradio: pip install 'xllm-cli[web]'")
+
+
+def launch(blocks, port: int | None = None) -> str:
+    """Open the page on 127.0.0.1 and return its address; raises ConfigError when the port is taken."""
+    from xllm.errors import ConfigError
+
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio asks itself whether it is there
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
     try:
-        blocks = page(model, sampling, max_tokens)
-    except ImportError:
-        raise ConfigError("--web needs gradio: pip install 'xllm-cli[web]'") from None
-    try:
-        blocks.launch(server_name="127.0.0.1", server_port=port, share=False, footer_links=[], ssr_mode=False)
+        _, url, _ = blocks.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=False,
+            css=CSS,
+            quiet=True,  # it would print on stdout
+            prevent_thread_lock=True,
+            footer_links=[],
+            ssr_mode=False,
+        )
     except OSError as error:
         raise ConfigError(f"the page cannot be opened: {error}; choose another --port") from None
+    return url
+
+
+def serve(model, sampling, max_tokens: int, port: int | None) -> None:
+    """Keep the page open until interrupted."""
+    from xllm_cli.console import note
+
+    blocks = page(model, sampling, max_tokens)
+    note(f"{launch(blocks, port)} (Ctrl-C closes it)")
+    try:
+        while True:
+            wait(3600)
+    finally:
+        blocks.close(verbose=False)

@@ -1,21 +1,26 @@
 """`xllm chat --web`: turns with files, errors as answers, and the page itself in a browser where Chromium is there."""
 
+import json
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from xllm import chat
 from xllm.chat import Conversation
 from xllm.errors import MediaError
 from xllm.generation import Sampling
 from xllm.model import XLLM
-from xllm_cli.web import kind, page, respond
+from xllm_cli.web import kind, launch, page, respond
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.opus"))
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -62,42 +67,115 @@ def test_a_bad_file_is_an_answer(model, seeing):
     assert turns(talk, "天")[-1][-1]["role"] == "assistant"
 
 
+def test_a_bad_file_is_called_by_its_name(model, seeing):
+    (seeing / "bad.png").write_text("no")
+    told = turns(Conversation(model), "天", seeing / "bad.png")[-1][-1]["content"]
+    assert told.startswith("⚠ bad.png: ") and str(seeing) not in told
+
+
+def test_an_empty_answer_is_told(model, monkeypatch):
+    monkeypatch.setattr("xllm.chat.stream", lambda *_: iter(()))
+    assert turns(Conversation(model), "天")[-1][-1] == {"role": "assistant", "content": "(no answer)"}
+
+
+def test_without_gradio_it_says_what_to_install(xllm, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, out, err = xllm("chat", "--web", "--model", "nowhere")
+    assert (code, out, err) == (2, "", "error: --web needs gradio: pip install 'xllm-cli[web]'\n")
+
+
+def test_the_page_is_served_until_interrupted(xllm, seeing, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # must not be asked about this machine
+    fetched = []
+
+    def interrupt(seconds):
+        (address,) = [line.split()[0] for line in sys.stderr.getvalue().splitlines() if line.startswith("http")]
+        with urllib.request.urlopen(address, timeout=30) as reply:
+            fetched.append((address, reply.status))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xllm_cli.web.wait", interrupt)
+    code, out, err = xllm("chat", "--web", "--model", seeing / "seeing", "--device", "cpu")
+    assert code == 130 and out == "" and "Ctrl-C closes it" in err
+    assert len(fetched) == 1 and fetched[0][0].startswith("http://127.0.0.1:") and fetched[0][1] == 200
+
+
+def test_a_taken_port_is_told(xllm, seeing):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = xllm("chat", "--web", "--port", port, "--model", seeing / "seeing", "--device", "cpu")
+    assert code == 2 and out == "" and str(port) in err and "choose another --port" in err
+
+
 BROWSE = """
-import sys
+import json, sys
 from playwright.sync_api import sync_playwright
-url, picture, chromium, shot = sys.argv[1:]
+url, picture, bad, chromium, shots = sys.argv[1:]
+told = {}
 with sync_playwright() as p:
     browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-quic",
         "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
     view = browser.new_page(viewport={"width": 1000, "height": 700})
+    view.set_default_timeout(90000)
+    asked = []
+    view.on("request", lambda request: asked.append(request.url))
     view.goto(url)
-    view.locator("input[type=file]").first.set_input_files(picture)
-    view.get_by_role("textbox").fill("天")
-    view.wait_for_timeout(1500)
-    view.get_by_role("textbox").press("Enter")
-    view.locator("[data-testid=bot]").first.wait_for(timeout=30000)
-    view.wait_for_timeout(1000)
-    print(view.locator("[data-testid=bot]").first.inner_text().strip())
-    view.screenshot(path=shot + "/wide.png")
+    box, bots = view.get_by_role("textbox"), view.locator("[data-testid=bot]")
+    def ask(text, file=None, previous=0):
+        if file:
+            view.locator("input[type=file]").first.set_input_files(file)
+            view.locator("[aria-label='Remove file'], .thumbnail-item").first.wait_for()
+        box.fill(text)
+        view.wait_for_timeout(1000)
+        box.press("Enter")
+        bots.nth(previous).wait_for()
+    ask("天", picture)
+    box.fill("meanwhile")
+    before = None
+    while before != (before := bots.first.inner_text().strip()):  # until the answer is whole
+        view.wait_for_timeout(3000)
+    told["answer"], told["typed"] = before, box.input_value()
+    told["share"] = view.get_by_label("Share").first.is_visible()
+    view.screenshot(path=shots + "/wide.png")
     view.set_viewport_size({"width": 380, "height": 700})
     view.wait_for_timeout(500)
-    view.screenshot(path=shot + "/narrow.png")
+    view.screenshot(path=shots + "/narrow.png")
+    told["fits"] = view.evaluate("document.documentElement.scrollHeight <= 701 && document.body.scrollWidth <= 380")
+    ask("地", previous=1)
+    view.get_by_label("Clear").first.click()  # in the middle of an answer
+    view.wait_for_timeout(4000)
+    told["left"] = bots.count()
+    ask("天", bad)
+    view.wait_for_timeout(1000)
+    told["bad"] = bots.first.inner_text().strip()
+    told["elsewhere"] = [u for u in asked if not u.startswith((url, "data:", "blob:"))]
     browser.close()
+print(json.dumps(told))
 """
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_page_answers_in_a_browser(model, seeing, tmp_path):
-    pytest.importorskip("playwright")
-    blocks = page(model, Sampling(), 5)
-    _, url, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
-    try:
-        arguments = [sys.executable, "-c", BROWSE, url, str(seeing / "red.png"), CHROMIUM, str(tmp_path)]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
-    finally:
-        blocks.close()
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_page_answers_in_a_browser(model, seeing, tmp_path, monkeypatch):
+    (seeing / "bad.png").write_text("no")
+    whole = chat.stream
+
+    def slowly(*arguments):
+        for piece in whole(*arguments):
+            yield piece
+            time.sleep(0.3)
+
     talk = Conversation(model)
     talk.attach("image", seeing / "red.png")
-    assert done.stdout.strip() == "".join(talk.ask("天", max_tokens=5)).strip()
-    assert url.startswith("http://127.0.0.1")
+    said = "".join(talk.ask("天", max_tokens=8)).strip()
+    monkeypatch.setattr(chat, "stream", slowly)
+    blocks = page(model, Sampling(), 8)
+    url = launch(blocks)
+    try:
+        arguments = [url, str(seeing / "red.png"), str(seeing / "bad.png"), CHROMIUM, str(tmp_path)]
+        done = subprocess.run([sys.executable, "-c", BROWSE, *arguments], capture_output=True, text=True, timeout=400)
+    finally:
+        blocks.close(verbose=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    assert told.pop("bad").startswith("⚠ bad.png: not a picture")
+    assert told == {"answer": said, "typed": "meanwhile", "share": False, "fits": True, "left": 0, "elsewhere": []}

@@ -196,14 +196,19 @@ def test_syllables_share_their_parts():
     assert (head(torch.ones(4)) - before).tolist() == pytest.approx([0, 0, 1, 1, 0], abs=1e-6)
 
 
-def test_the_interface_reads_cif_vectors_or_probabilities_of_syllables():
+def test_the_interface_reads_cif_vectors_or_probabilities_of_characters():
     features, lengths = torch.randn(2, 80, 80), torch.tensor([80, 50])
     for recognizer in (make(), make(syllables=True)):
         out = recognizer.encode(features, lengths)
         tokens = recognizer.tokens(out)
         assert tokens.shape == (*out.embeddings.shape[:2], recognizer.token_width)
-        if recognizer.config.decoder.syllables:
-            torch.testing.assert_close(tokens.sum(-1), torch.ones(tokens.shape[:2]))
-            assert torch.equal(tokens.argmax(-1), recognizer.decoder.syllable_logits(out.embeddings).argmax(-1))
-        else:
+        if not recognizer.reads_characters:
             assert torch.equal(tokens, out.embeddings)
+            continue
+        torch.testing.assert_close(tokens.sum(-1), torch.ones(tokens.shape[:2]))
+        sure = recognizer.tokens_of_syllables(torch.tensor([2, 4, 3]))
+        spelled = recognizer.decoder(recognizer.decoder.from_syllables(torch.tensor([[2, 4, 3]])), torch.tensor([3]))
+        assert sure.shape == (3, recognizer.token_width)
+        assert torch.equal(sure.argmax(-1), spelled[0].argmax(-1))
+        silence = out._replace(embeddings=out.embeddings[:, :0], lengths=torch.tensor([0, 0]))
+        assert recognizer.tokens(silence).shape == (2, 0, recognizer.token_width)

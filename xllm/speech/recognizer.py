@@ -19,7 +19,7 @@ from xllm.speech.conformer import SpeechEncoder, length_mask
 from xllm.speech.decoder import Decoder, Foreign, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
 
-SHARPEN = 4.0  # of logits for the interface: label smoothing leaves a tenth of each syllable to all others
+SHARPEN = 2.0  # of logits for the interface: label smoothing leaves a tenth of each character to all others
 
 HEARD_AT_ONCE = 16  # utterances of like length in one batch
 
@@ -86,18 +86,35 @@ class Recognizer(nn.Module):
         return [vectors[i] for i in range(len(features))]
 
     def tokens(self, out: CIFOutput) -> Tensor:
-        """Token vectors for the speech interface [B, L, D]: CIF's, or each syllable's probability where it reads them.
+        """Token vectors for the speech interface [B, L, D]: CIF's, or characters' probabilities where it reads those.
 
-        As probabilities they are of the same kind as a text's known syllables, so that text can stand in for speech.
+        As probabilities they are of the same kind as those of a text's known syllables, so that text can stand in for
+        speech, and the interface of a small system begins where the decoder ends (docs/decisions.md).
         """
-        if not self.config.decoder.syllables:
+        if not self.reads_characters:
             return out.embeddings
-        return (SHARPEN * self.decoder.syllable_logits(out.embeddings).float()).softmax(-1)
+        return self._character_tokens(self.decoder.from_cif(out.embeddings)[0], out.lengths)
+
+    @torch.inference_mode()
+    def tokens_of_syllables(self, syllables: Tensor) -> Tensor:
+        """What `tokens` would be, had the syllables [L] been heard: [L, D]. Only where it reads characters."""
+        lengths = torch.tensor([len(syllables)], device=syllables.device)
+        return self._character_tokens(self.decoder.from_syllables(syllables[None]), lengths)[0]
+
+    def _character_tokens(self, read: Tensor, lengths: Tensor) -> Tensor:
+        if read.shape[1] == 0:  # nothing was said
+            return read.new_zeros(len(read), 0, self.token_width)
+        return (SHARPEN * self.decoder(read, lengths).float()).softmax(-1)
+
+    @property
+    def reads_characters(self) -> bool:
+        """Whether `tokens` are probabilities of characters."""
+        return self.config.decoder.syllables and self.config.decoder.form == "nar"
 
     @property
     def token_width(self) -> int:
         """D of `tokens`."""
-        return len(self.units.syllables) if self.config.decoder.syllables else self.config.encoder.width
+        return len(self.units.characters) if self.reads_characters else self.config.encoder.width
 
     def losses(
         self,

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from xllm.errors import ManifestError, XLLMError
 from xllm.features import SPEEDS, augment, seeded
@@ -53,7 +52,7 @@ class ResponseExamples(Examples):
             used = [name for name in MODALITIES if media[name][item]] or ["speech"]  # text stands in for speech
             if missing := [name for name in used if not hasattr(model, name)]:
                 raise ManifestError(f"sample {self.name(item)!r} needs the {missing[0]} interface, which is not here")
-            if used == ["speech"] and not media["speech"][item] and not self.units.syllables:
+            if used == ["speech"] and not media["speech"][item] and not self.recognizer.reads_characters:
                 raise ManifestError(f"sample {self.name(item)!r} has no speech, and this recogniser cannot do without")
         speech = media["speech"]
         self.spoken = [item for item, path in enumerate(speech) if path]
@@ -67,7 +66,7 @@ class ResponseExamples(Examples):
         self.views = [
             cached(
                 folder / f"tokens-{view}",
-                {"files": files, "frozen": key, "view": view, "seed": seed},
+                {"files": files, "frozen": key, "view": view, "seed": seed, "width": self.recognizer.token_width},
                 len(self.spoken),
                 lambda numbers, view=view: self._compute([self.spoken[n] for n in numbers], view),
                 lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
@@ -141,7 +140,7 @@ class ResponseExamples(Examples):
         ids = self.units.encode_reading(row["reading"])
         if generator:
             ids = self.units.mishear(ids, generator)
-        return one_hot(torch.tensor(ids), len(self.units.syllables)).float()
+        return self.recognizer.tokens_of_syllables(torch.tensor(ids)).clone()
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """The arguments of `XLLM.response_loss`: a list each, with an entry per sample."""

@@ -148,7 +148,7 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
             "name the runs of earlier stages in start_from"
         )
     if "speech" in stage.trains and "speech" not in loaded:
-        model.begin_with_readings()
+        model.begin_with_characters()
     if "video" in stage.trains and "video" not in loaded:  # begins as a copy of the image interface
         for folder in config.start_from:
             checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"})

@@ -1,7 +1,7 @@
 """`xllm chat`: questions about pictures, films and speech."""
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +34,11 @@ def chat(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of that page; without one, a free one.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings, no prompt.")] = False,
 ) -> None:
-    """Talk about pictures, films and speech: a conversation on the terminal, or one question with -p.
+    """Talk about pictures, films and speech: a conversation, one question with -p, or a manifest of questions.
+
+    A conversation has commands: /image PATH, /video PATH, /audio PATH, /clear, /save FILE, /load FILE, /help, /quit.
+
+    It is read from the terminal, or from a pipe, whose lines are turns; a line that ends in a backslash goes on.
 
     A manifest's questions are answered in its order, one JSON line each on stdout.
 
@@ -44,12 +48,27 @@ def chat(
     from xllm.errors import ConfigError
     from xllm.generation import Sampling
     from xllm.model import XLLM
+    from xllm_cli.conversation import Terminal, as_text, read_text
 
     show_warnings(quiet)
-    if (manifest or web) and (prompt or image or video or audio):
-        raise ConfigError("a manifest or --web takes questions and media by itself: leave -p and the files out")
-    asked = sys.stdin.read().strip() if prompt == "-" else prompt
+    once = prompt is not None or audio is not None
+    asked = read_text().strip() if prompt == "-" else as_text(prompt or "").strip()
+    for wrong, message in (
+        (manifest and web, "a manifest or --web, not both"),
+        ((manifest or web) and (once or image or video), "a manifest or --web asks by itself: leave -p and media out"),
+        (once and not asked and not audio, "nothing is asked: give a question with -p, or a spoken one with --audio"),
+        (as_json and not (once or manifest), "--json is for -p, --audio and manifests"),
+        (transcript and (manifest or web or (once and not audio)), "--transcript is for --audio and conversations"),
+        (port and not web, "--port is for --web"),
+    ):
+        if wrong:
+            raise ConfigError(message)
+    if web:
+        from xllm_cli.web import need_gradio
+
+        need_gradio()
     sampling = Sampling(temperature, top_k, top_p, seed)
+    rows = list(_rows(manifest)) if manifest else []
     loaded = XLLM.from_pretrained(model, resolve_device(device))
     if web:
         from xllm_cli.web import serve
@@ -57,7 +76,7 @@ def chat(
         serve(loaded, sampling, max_tokens, port)
         return
     if manifest:
-        _batches(loaded, manifest, sampling, max_tokens, batch_size, quiet)
+        _batches(loaded, rows, sampling, max_tokens, batch_size, quiet)
         return
     from xllm.chat import Conversation
 
@@ -65,37 +84,70 @@ def chat(
     for name, paths in (("image", image or ()), ("video", [video] if video else ())):
         for path in paths:
             talk.attach(name, path)
-    if asked is None and not audio:
-        from xllm_cli.conversation import Terminal
-
-        Terminal(talk, sampling, max_tokens, quiet).run()
+    if not once:
+        if not Terminal(talk, sampling, max_tokens, transcript, quiet).run():
+            raise typer.Exit(FAILED)
         return
-    heard = talk.heard(audio) if transcript and audio else None
     answer = ""
-    for piece in talk.ask(asked, sampling, max_tokens, audio):
+    for piece in talk.ask(asked or None, sampling, max_tokens, audio):
         answer += piece
         if not as_json:
             result(piece)
+    heard = {"transcript": talk.heard(audio)} if transcript and audio else {}
     if as_json:
-        told = {"instruction": asked, "response": answer} | ({"transcript": heard} if heard is not None else {})
-        result(json.dumps(told, ensure_ascii=False) + "\n")
-    else:
-        result("\n")
-        if heard is not None:
-            note(f"heard: {heard}")
+        result(json.dumps({"instruction": asked or None, "response": answer, **heard}, ensure_ascii=False) + "\n")
+        return
+    result("\n")
+    if heard:
+        note(f"heard: {heard['transcript']}")
 
 
-def _batches(model, manifest: Path, sampling, max_tokens: int, batch_size: int, quiet: bool) -> None:
-    """Answer a manifest's rows in order, a JSON line each."""
+def _rows(manifest: Path) -> Iterator:
+    """The samples of a manifest, with paths relative to it, and a ManifestError for each line that is none."""
+    from xllm.errors import ManifestError
+    from xllm.manifest import parse_line
+    from xllm.modalities import MODALITIES
+
+    try:
+        lines = manifest.read_text(encoding="utf-8").split("\n")  # not splitlines: text may hold U+2028
+    except FileNotFoundError:
+        raise ManifestError(f"{manifest}: no such manifest; a single question is asked with -p") from None
+    except OSError as error:
+        raise ManifestError(f"{manifest}: cannot read the manifest: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{manifest}: not a manifest (JSON Lines in UTF-8)") from None
+    for number, line in enumerate(lines, start=1):
+        where = f"{manifest}:{number}"
+        if not line.strip():
+            continue
+        try:
+            row = parse_line(line, where)
+            for name in MODALITIES:
+                paths = row[name] or []
+                row[name] = [str(manifest.parent / path) for path in ([paths] if isinstance(paths, str) else paths)]
+            row["history"] = [
+                {key: str(turn[key]) for key in ("instruction", "response")} for turn in row["history"] or ()
+            ]
+            yield row
+        except ManifestError as error:
+            yield error
+        except (KeyError, TypeError):
+            yield ManifestError(f"{where}: 'image' must be paths, 'history' a list of instructions and responses")
+
+
+def _batches(model, rows: list, sampling, max_tokens: int, batch_size: int, quiet: bool) -> None:
+    """Answer a manifest's rows in order, a JSON line each; one line on stderr for each that cannot be answered."""
     from xllm.chat import answer_rows
     from xllm.errors import XLLMError
-    from xllm.manifest import iterate_manifest
 
-    rows = list(iterate_manifest(manifest))
-    failed = 0
+    good = [row for row in rows if isinstance(row, dict)]
+    failed = len(rows) - len(good)
+    for row in rows:
+        if not isinstance(row, dict):
+            note(f"error: {row}")
     with progress_bar(quiet) as bar:
-        task = bar.add_task("answering", total=len(rows))
-        for row, outcome in zip(rows, answer_rows(model, rows, sampling, max_tokens, batch_size), strict=True):
+        task = bar.add_task("answering", total=len(good))
+        for row, outcome in zip(good, answer_rows(model, good, sampling, max_tokens, batch_size), strict=True):
             bar.advance(task)
             if isinstance(outcome, XLLMError):
                 failed += 1
