@@ -38,6 +38,10 @@ def test_a_changed_manifest_is_read_again(tmp_path):
         ("[1]\n", "JSON object"),
         ('{"speech": 3}\n', "'speech' must be a string"),
         ('{"duration": "long"}\n', "'duration' must be seconds"),
+        ('{"image": [1]}\n', "'image' must be a path"),
+        ('{"image": {}}\n', "'image' must be a path"),
+        ('{"history": "hello"}\n', "'history' must be a list"),
+        ('{"history": [{"instruction": "a"}]}\n', "'history' must be a list"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, message):

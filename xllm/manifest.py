@@ -23,6 +23,10 @@ def keys() -> list[str]:
     return [*_text_keys(), "image", "history", "duration", "told"]
 
 
+def _all_of(values, kind: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
 def parse_line(line: str, where: str) -> dict:
     """One line of a manifest -> a sample with every key (None when absent); raises ManifestError at `where`."""
     try:
@@ -36,6 +40,13 @@ def parse_line(line: str, where: str) -> dict:
             raise ManifestError(f"{where}: {key!r} must be a string, not {row[key]!r}")
     if not isinstance(row.get("duration"), int | float | None):
         raise ManifestError(f"{where}: 'duration' must be seconds, not {row['duration']!r}")
+    images = row.get("image")
+    if not (images is None or isinstance(images, str) or _all_of(images, str)):
+        raise ManifestError(f"{where}: 'image' must be a path or a list of paths, not {images!r}")
+    history = row.get("history")
+    for turn in history if isinstance(history, list) else [history] if history else ():
+        if not isinstance(turn, dict) or not _all_of([turn.get(key) for key in ("instruction", "response")], str):
+            raise ManifestError(f"{where}: 'history' must be a list of {{instruction, response}}, not {turn!r}")
     sample = {key: row.get(key) for key in keys()}
     sample["id"] = sample["id"] or where
     sample["image"] = [row["image"]] if isinstance(row.get("image"), str) else row.get("image")

@@ -81,7 +81,7 @@ def test_broken_rows_of_a_manifest_do_not_stop_the_others(chat, seeing):
     wanted = [
         ":2: not valid JSON",
         ":4: 'image' must",
-        ":5: 'image' must",
+        ":5: 'history' must",
         "long: the question takes",
         "silent: nothing",
     ]

@@ -125,14 +125,9 @@ def _rows(manifest: Path) -> Iterator:
             for name in MODALITIES:
                 paths = row[name] or []
                 row[name] = [str(manifest.parent / path) for path in ([paths] if isinstance(paths, str) else paths)]
-            row["history"] = [
-                {key: str(turn[key]) for key in ("instruction", "response")} for turn in row["history"] or ()
-            ]
             yield row
         except ManifestError as error:
             yield error
-        except (KeyError, TypeError):
-            yield ManifestError(f"{where}: 'image' must be paths, 'history' a list of instructions and responses")
 
 
 def _batches(model, rows: list, sampling, max_tokens: int, batch_size: int, quiet: bool) -> None:
