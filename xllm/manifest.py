@@ -53,18 +53,32 @@ def parse_line(line: str, where: str) -> dict:
     return sample
 
 
-def iterate_manifest(path: Path) -> Iterator[dict]:
-    """Yield the samples of a manifest with media paths resolved; raises ManifestError naming file and line."""
+def samples(path: Path) -> Iterator[dict | ManifestError]:
+    """The samples of a manifest with media paths resolved, and an error naming file and line for each that is none.
+
+    Raises ManifestError when the file cannot be read at all.
+    """
     path = Path(path)
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _resolve(parse_line(line, f"{path}:{number}"), path.parent)
+                    try:
+                        yield _resolve(parse_line(line, f"{path}:{number}"), path.parent)
+                    except ManifestError as error:
+                        yield error
     except OSError as error:
         raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ManifestError(f"{path}: not a manifest (JSON Lines in UTF-8)") from None
+
+
+def iterate_manifest(path: Path) -> Iterator[dict]:
+    """The samples of a manifest that must be whole; raises ManifestError at its first broken line."""
+    for sample in samples(path):
+        if isinstance(sample, ManifestError):
+            raise sample
+        yield sample
 
 
 def _resolve(sample: dict, folder: Path) -> dict:

@@ -4,11 +4,11 @@ import glob
 import io
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from xllm.errors import ManifestError, XLLMError
-from xllm.manifest import parse_line
+from xllm.manifest import samples
 from xllm.transcribe import Source
 
 
@@ -67,26 +67,13 @@ def _glob(pattern: str) -> list[Source]:
 
 def _manifest(path: Path, seeing: bool) -> tuple[list[Source], list[Failure]]:
     """Rows with `speech`; broken lines are failures, the others still count."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: text may hold U+2028
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ManifestError(f"{path}: not a manifest (JSON Lines in UTF-8)") from None
     sources, failures = [], []
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        if not line.strip():
-            continue
-        try:
-            row = parse_line(line, where)
-            if not row["speech"]:
-                raise ManifestError(f"{where}: no 'speech' to transcribe")
-            source = Source(row["id"], str(path.parent / row["speech"]))
-            if seeing:
-                pictures = tuple(str(path.parent / picture) for picture in row["image"] or ())
-                source = replace(source, pictures=pictures, caption=row["caption"])
-            sources.append(source)
-        except ManifestError as error:
-            failures.append(Failure(where, str(error)))
+    for row in samples(path):
+        if isinstance(row, ManifestError):
+            failures.append(Failure(str(row).partition(": ")[0], str(row)))
+        elif not row["speech"]:
+            failures.append(Failure(row["id"], f"{path}: sample {row['id']!r} has no 'speech' to transcribe"))
+        else:
+            seen = {"pictures": tuple(row["image"] or ()), "caption": row["caption"]} if seeing else {}
+            sources.append(Source(row["id"], row["speech"], **seen))
     return sources, failures

@@ -85,7 +85,7 @@ def test_manifest_glob_and_stdin(xllm, small_model, sound, tmp_path, monkeypatch
     code, out, err = xllm("asr", sound / "m.jsonl", "--model", small_model, "-f", "jsonl")
     assert code == 1
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["one", "two"]
-    assert f"{sound / 'm.jsonl'}:2: not valid JSON" in err and ":3: no 'speech'" in err
+    assert f"{sound / 'm.jsonl'}:2: not valid JSON" in err and "sample 'none' has no 'speech'" in err
     code, out, _ = xllm("asr", f"{sound}/**/x.opus", "--model", small_model, "-f", "jsonl")
     assert code == 0 and len(out.splitlines()) == 2
     data = type("Stdin", (), {"buffer": io.BytesIO((sound / "quiet.wav").read_bytes())})()

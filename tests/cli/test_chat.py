@@ -153,7 +153,7 @@ def test_what_goes_wrong_is_one_line_and_the_session_goes_on(chat, seeing):
     [
         (["-p", "天", "--image", "none.png"], 1, "none.png: no such file"),
         (["--audio", "none.wav", "--transcript"], 1, "none.wav: no such file"),
-        (["none.jsonl"], 1, "none.jsonl: no such manifest; a single question is asked with -p"),
+        (["none.jsonl"], 1, "none.jsonl: cannot read the manifest: No such file"),
         (["-p", " "], 2, "nothing is asked"),
         (["-p", "\udcc4\udce3"], 2, "UTF-8"),
         (["none.jsonl", "-p", "天"], 2, "asks by itself"),

@@ -23,7 +23,7 @@ class ResponseExamples(Examples):
 
     Speech comes as token vectors that the frozen recogniser computed once; with `views` above 1, each utterance under
     as many augmentations (the first is none), of which training draws one: the interface must not only see vectors of
-    speech that the recogniser knows by heart. Where the recogniser reads syllables, rows without any media stand in
+    speech that the recogniser knows by heart. Where the interface reads characters, rows without any media stand in
     for speech with those of their reading, partly misheard. Other media are loaded, and augmented, each time.
     """
 

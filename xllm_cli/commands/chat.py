@@ -1,7 +1,6 @@
 """`xllm chat`: questions about pictures, films and speech."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +46,7 @@ def chat(
     from xllm.device import resolve_device
     from xllm.errors import ConfigError
     from xllm.generation import Sampling
+    from xllm.manifest import samples
     from xllm.model import XLLM
     from xllm_cli.conversation import Terminal, as_text, read_text
 
@@ -68,7 +68,7 @@ def chat(
 
         need_gradio()
     sampling = Sampling(temperature, top_k, top_p, seed)
-    rows = list(_rows(manifest)) if manifest else []
+    rows = list(samples(manifest)) if manifest else []
     loaded = XLLM.from_pretrained(model, resolve_device(device))
     if web:
         from xllm_cli.web import serve
@@ -100,34 +100,6 @@ def chat(
     result("\n")
     if heard:
         note(f"heard: {heard['transcript']}")
-
-
-def _rows(manifest: Path) -> Iterator:
-    """The samples of a manifest, with paths relative to it, and a ManifestError for each line that is none."""
-    from xllm.errors import ManifestError
-    from xllm.manifest import parse_line
-    from xllm.modalities import MODALITIES
-
-    try:
-        lines = manifest.read_text(encoding="utf-8").split("\n")  # not splitlines: text may hold U+2028
-    except FileNotFoundError:
-        raise ManifestError(f"{manifest}: no such manifest; a single question is asked with -p") from None
-    except OSError as error:
-        raise ManifestError(f"{manifest}: cannot read the manifest: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ManifestError(f"{manifest}: not a manifest (JSON Lines in UTF-8)") from None
-    for number, line in enumerate(lines, start=1):
-        where = f"{manifest}:{number}"
-        if not line.strip():
-            continue
-        try:
-            row = parse_line(line, where)
-            for name in MODALITIES:
-                paths = row[name] or []
-                row[name] = [str(manifest.parent / path) for path in ([paths] if isinstance(paths, str) else paths)]
-            yield row
-        except ManifestError as error:
-            yield error
 
 
 def _batches(model, rows: list, sampling, max_tokens: int, batch_size: int, quiet: bool) -> None:
