@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from xllm.features import augment, fbank, normalize, seeded, spec_augment, speech_features, trim, warp_frequency
+from xllm.features import (
+    augment,
+    fbank,
+    normalize,
+    redraw,
+    seeded,
+    spec_augment,
+    speech_features,
+    trim,
+    warp_frequency,
+)
 
 
 def test_frames_are_ten_milliseconds_and_short_audio_is_one():
@@ -83,3 +93,22 @@ def test_augmentation_depends_on_its_seed_alone():
     features = speech_features(sound_in_silence(0.2, 0.2))
     assert torch.equal(augment(features, seeded(1)), augment(features, seeded(1)))
     assert not torch.equal(augment(features, seeded(1)), augment(features, seeded(2)))
+
+
+def test_a_picture_drawn_again_shows_the_same_on_paper():
+    """A black square on white stays one dark square on paper of one colour, wherever it is."""
+    picture = torch.ones(1, 3, 40, 40)
+    picture[..., 12:28, 12:28] = 0.0
+    papers, places = set(), set()
+    for seed in range(30):
+        drawn = redraw(picture, seeded(seed))
+        assert drawn.shape == picture.shape and drawn.min() >= 0 and drawn.max() <= 1
+        assert torch.equal(drawn, redraw(picture, seeded(seed)))
+        paper = drawn[0, :, 0, 0]
+        dark = (drawn[0] < 0.8 * paper[:, None, None]).all(0)
+        assert paper.min() >= 0.64 and 20 < dark.sum() < 400
+        papers.add(tuple(paper.tolist()))
+        places.add(tuple(dark.nonzero().float().mean(0).round().tolist()))
+    assert len(papers) > 10 and len(places) > 10
+    blank = redraw(torch.ones(1, 3, 8, 8), seeded(1))
+    assert (blank == blank[..., :1, :1]).all()

@@ -94,10 +94,12 @@ class VisionEncoderConfig(Config):
     mean: tuple[float, float, float] = Field((0.48145466, 0.4578275, 0.40821073), description="CLIP's")
     std: tuple[float, float, float] = Field((0.26862954, 0.26130258, 0.27577711), description="CLIP's")
     patch: int = 14
+    channels: tuple[int, ...] = Field((), description="of convolutions before the transformer; 2^(n+1) is the patch")
     width: int = 1408
     depth: int = 40
     heads: int = 16
     drop_path: float = 0.0
+    redraw: float = Field(0.0, description="share of training pictures drawn again by another hand (features.redraw)")
 
 
 class VisionInterfaceConfig(Config):

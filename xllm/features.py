@@ -15,6 +15,8 @@ FRAME_SHIFT = 0.01  # seconds per fbank frame
 SPEEDS = (0.9, 1.0, 1.1)  # speed perturbation (paper A.3)
 LOUD = -0.3  # a frame whose normalised bins have this mean or more is sound, not the silence around it
 CROP, STRETCH = 0.5, 4 / 3  # least area of a random crop, and how far its sides may differ (BLIP-2's crops)
+# Of pictures redrawn: share turned by any angle, share of that angle for the others, least size, strongest paper.
+TURNED, UPRIGHT, SMALLEST, PALEST = 0.15, 0.1, 0.35, 0.35
 WARP = 0.12  # vocal tracts drawn are this much shorter or longer (Jaitly and Hinton, 2013)
 
 
@@ -126,3 +128,32 @@ def picture_features(
     part = pictures[..., top : top + height, left : left + width].float() / 255.0
     part = torch.nn.functional.interpolate(part, (size, size), mode="bicubic", antialias=True, align_corners=False)
     return (part.flip(-1) if mirrored else part).clamp(0.0, 1.0)
+
+
+def redraw(picture: Tensor, generator: torch.Generator) -> Tensor:
+    """A picture on white [1, 3, H, W] in 0..1 as another hand might draw it, on coloured paper: same shape.
+
+    It is turned, drawn smaller, its colours fade or glow and its edges are inked. An encoder that learns from a few
+    thousand drawings must not depend on any of these.
+    """
+    draw = torch.rand(12, generator=generator).tolist()
+    size = picture.shape[-1]
+    angle = torch.pi * (2.0 * draw[0] - 1.0) * (1.0 if draw[1] < TURNED else UPRIGHT)
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    turn = torch.nn.functional.affine_grid(
+        torch.tensor([[[cos, sin, 0.0], [-sin, cos, 0.0]]]), list(picture.shape), align_corners=False
+    )
+    ink = torch.nn.functional.grid_sample(1.0 - picture, turn, align_corners=False)  # no ink around the picture
+    if draw[2] < 0.5:
+        side = round(size * (SMALLEST + (1.0 - SMALLEST) * draw[3]))
+        small = torch.nn.functional.interpolate(ink, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        left, top = round(draw[4] * (size - side)), round(draw[5] * (size - side))
+        ink = torch.nn.functional.pad(small, (left, size - side - left, top, size - side - top))
+    grey = ink.mean(1, keepdim=True)
+    ink = (grey + (0.2 + 1.3 * draw[6]) * (ink - grey)) * (0.6 + 0.6 * draw[7])
+    if draw[8] < 0.5:
+        lightest, darkest = (torch.nn.functional.max_pool2d(sign * grey, 3, 1, 1) for sign in (-1.0, 1.0))
+        ink = ink + 3.0 * draw[7] * (darkest + lightest)
+    drawn = (1.0 - ink).clamp(0.0, 1.0)
+    paper = torch.tensor(draw[9:]).view(3, 1, 1) * (PALEST if draw[8] < 0.7 else 0.0)
+    return drawn - drawn.amin(1, keepdim=True) * paper  # the paper shows through the white in every colour

@@ -53,10 +53,15 @@ def _vision_interface(config: ModelConfig, encoder: nn.Module, llm_width: int) -
 
 def _image(source: Path, config: ModelConfig, generator: torch.Generator | None) -> Tensor:
     """One picture as one frame: [1, 3, H, W] in 0..1."""
-    from xllm.features import picture_features
+    import torch
+
+    from xllm.features import picture_features, redraw
     from xllm.pictures import load_picture
 
-    return picture_features(load_picture(source)[None], config.vision.size, generator)
+    pixels = picture_features(load_picture(source)[None], config.vision.size, generator)
+    if generator is None or torch.rand((), generator=generator) >= config.vision.redraw:
+        return pixels
+    return redraw(pixels, generator)
 
 
 def _video(source: Path, config: ModelConfig, generator: torch.Generator | None) -> Tensor:

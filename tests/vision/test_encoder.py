@@ -8,10 +8,11 @@ from xllm.errors import ConfigError
 from xllm.vision.encoder import VisionEncoder
 
 SMALL = VisionEncoderConfig(size=32, patch=8, width=24, depth=3, heads=2)
+CONVOLVED = SMALL.model_copy(update={"channels": (8, 16)})
 NAMED = VisionEncoderConfig(name="vit_tiny_patch16_224", size=64)
 
 
-@pytest.mark.parametrize(("config", "tokens", "width"), [(SMALL, 17, 24), (NAMED, 17, 192)])
+@pytest.mark.parametrize(("config", "tokens", "width"), [(SMALL, 17, 24), (CONVOLVED, 17, 24), (NAMED, 17, 192)])
 def test_tokens_are_normalised_and_batch_equals_single(config, tokens, width):
     torch.manual_seed(0)
     encoder = VisionEncoder(config).eval()
@@ -40,6 +41,7 @@ def test_it_stops_after_the_chosen_block():
     [
         ({"blocks": 4}, "blocks is 4, the encoder has 3"),
         ({"blocks": 0}, "blocks is 0"),
+        ({"channels": (8,)}, "patch is 8, 1 convolutions make it 4"),
         ({"name": "vit_of_nowhere"}, "'vit_of_nowhere' cannot be built"),
         ({"name": "resnet18"}, "'resnet18'"),
     ],

@@ -44,7 +44,7 @@ def _within(chance: random.Random, size: float) -> float:
 
 
 def _moving(chance: random.Random, motion: str, times: Sequence[float]) -> Iterator[Pose]:
-    size = chance.uniform(36, 60)
+    size = chance.uniform(48, 68)
     room = SIDE - size
     first, last = (size / 2 + room * share for share in (chance.uniform(0, 0.25), chance.uniform(0.7, 1)))
     across = _within(chance, size)
@@ -56,14 +56,14 @@ def _moving(chance: random.Random, motion: str, times: Sequence[float]) -> Itera
 
 
 def _sizing(chance: random.Random, motion: str, times: Sequence[float]) -> Iterator[Pose]:
-    small, large = chance.uniform(16, 36), chance.uniform(72, 108)
+    small, large = chance.uniform(24, 40), chance.uniform(80, 108)
     x, y = _within(chance, large), _within(chance, large)
     for time in times:
         yield Pose(x, y, small + (large - small) * (time if motion == "变大" else 1 - time))
 
 
 def _turning(chance: random.Random, motion: str, times: Sequence[float]) -> Iterator[Pose]:
-    size = chance.uniform(44, SIDE / 2**0.5)
+    size = chance.uniform(56, SIDE / 2**0.5)
     x, y = (_within(chance, size * 2**0.5) for _ in "xy")
     whole = chance.uniform(270, 600) * chance.choice((1, -1))
     for time in times:
@@ -72,7 +72,7 @@ def _turning(chance: random.Random, motion: str, times: Sequence[float]) -> Iter
 
 def _blinking(chance: random.Random, motion: str, times: Sequence[float]) -> Iterator[Pose]:
     """Periods are never 4 or 8 frames, so that whoever looks at every other or every fourth frame sees it, too."""
-    size = chance.uniform(40, 90)
+    size = chance.uniform(56, 96)
     x, y = _within(chance, size), _within(chance, size)
     seen, dark = chance.choice((3, 4)), chance.choice((2, 3))
     start = chance.randrange(seen + dark)

@@ -31,6 +31,15 @@ WORD_ROWS = 1500  # rows of unrelated words among the jobs: they hold syllables 
 STYLE = 256  # numbers of one style vector
 
 
+def blend(draw: random.Random) -> dict[str, float]:
+    """A voice to train on: one or two of Kokoro's with their weights, in foreign timbres or not."""
+    voices = draw.sample(MANDARIN, draw.randint(1, 2))
+    if draw.random() < FOREIGN:
+        voices = [f"{voice}+{draw.choice(TIMBRES)}" for voice in voices]
+    weights = [draw.random() + 0.1 for _ in voices]
+    return {voice: round(weight / sum(weights), 3) for voice, weight in zip(voices, weights, strict=True)}
+
+
 def voice_jobs(sentences: Sequence[dict], text: Sequence[dict], words: Sequence[dict]) -> list[dict]:
     """Jobs for Kokoro in a fixed shuffled order, of which any first part can be spoken: id, text, voice, speed.
 
@@ -44,13 +53,9 @@ def voice_jobs(sentences: Sequence[dict], text: Sequence[dict], words: Sequence[
     jobs = []
     for row in (*sentences, *chat, *words[:WORD_ROWS]):
         draw = random.Random("timbre " + row["id"])
-        voices = draw.sample(MANDARIN, draw.randint(1, 2))
-        if draw.random() < FOREIGN:
-            voices = [f"{voice}+{draw.choice(TIMBRES)}" for voice in voices]
-        weights = [draw.random() + 0.1 for _ in voices]
-        blend = {voice: round(weight / sum(weights), 3) for voice, weight in zip(voices, weights, strict=True)}
+        voice = blend(draw)
         speed = round(draw.uniform(0.8, 1.2), 3)
-        jobs.append({"id": row["id"] + "-t", "text": row["response"], "voice": blend, "speed": speed})
+        jobs.append({"id": row["id"] + "-t", "text": row["response"], "voice": voice, "speed": speed})
     order.shuffle(jobs)
     return jobs
 

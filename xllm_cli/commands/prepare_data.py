@@ -106,16 +106,23 @@ def tiny_instructions(
     source: Annotated[Path, typer.Argument(help="Folder of packed npm packages: emojibase-data has the names.")],
     wheels: Annotated[Path, typer.Option(help="Folder of downloaded text wheels.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where tiny-speech has written its text; told.jsonl goes there.")
+        Path, typer.Option("--output", "-o", help="Where tiny-speech and tiny-pictures have written theirs.")
     ] = Path("data/tiny"),
+    voices: Annotated[Path | None, typer.Option(help="Kokoro's folder of voices: joins timbres and prosodies.")] = None,
+    spoken: Annotated[
+        Path | None, typer.Option(help="Folder of <id>.wav spoken from spoken-jobs.jsonl: also writes its manifests.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Questions about pictures, films and speech that are told in words: what teaches the tiny LLM to answer."""
+    """Questions about pictures, films and speech: told in words for the tiny LLM, and spoken, with the noise around."""
     from xllm.corpora import tiny_instructions as instructions
     from xllm.corpora import tiny_pictures as pictures
+    from xllm.corpora import tiny_spoken
     from xllm.speech.units import Units
 
     show_warnings(quiet)
-    named = pictures.concepts(source, set(Units.load(output / "tokenizer").characters))
-    counts = instructions.prepare([(concept.name, concept.kind) for concept in named], wheels, output)
+    found = pictures.concepts(source, set(Units.load(output / "tokenizer").characters))
+    named = [(concept.name, concept.kind) for concept in found]
+    counts = instructions.prepare(named, wheels, output)
+    counts |= tiny_spoken.prepare(output, named, voices, spoken)
     _tell(counts, output)
