@@ -111,6 +111,7 @@ class VisionInterfaceConfig(Config):
     heads: int = 12
     layers: int = 12
     dropout: float = 0.1
+    text_weight: float = Field(0.0, description="pull towards the LLM's embeddings of what is seen, where it is told")
 
 
 class LLMConfig(Config):

@@ -140,22 +140,27 @@ class XLLM(nn.Module):
         instructions: Sequence[str],
         responses: Sequence[str],
         histories: Sequence[Sequence[Turn]] | None = None,
-        said: Sequence[str] = (),
+        told: Sequence[Mapping[str, str]] = (),
     ) -> dict[str, Tensor]:
         """Stages 2 and 3: loss of the answers (paper 3.2.2, 3.2.3), each sample with any media.
 
-        They come as `tokens` where they were computed before, as `features` where not. With `text_weight`, speech
-        embeddings are also drawn towards the LLM's own for what was `said`, where it is known.
+        They come as `tokens` where they were computed before, as `features` where not. With an interface's
+        `text_weight`, its embeddings are also drawn towards the LLM's own for the words that `told` gives for them.
         """
         encoded = self.encode(features)
         embeddings = self.embed([{**a, **b} for a, b in zip(tokens, encoded, strict=True)])
         batch = self.prompt.build(self.llm, instructions, embeddings, responses, histories)
         loss, wrong = self.llm.answer_loss(*batch)
         losses = {"loss": loss, "answer": loss, "wrong": wrong}
-        if (weight := self.config.speech.text_weight) and any(said):
-            spoken = [(row["speech"][0], text) for row, text in zip(embeddings, said, strict=True) if text]
-            losses["text"] = self._distance_to_text(*zip(*spoken, strict=True))
-            losses["loss"] = loss + weight * losses["text"]
+        told = told or [{}] * len(embeddings)
+        weights = dict.fromkeys(MODALITIES, self.config.image.text_weight) | {"speech": self.config.speech.text_weight}
+        for name, weight in weights.items():
+            pairs = [
+                (row[name][0], words[name]) for row, words in zip(embeddings, told, strict=True) if words.get(name)
+            ]
+            if weight and pairs:
+                losses[f"{name} text"] = self._distance_to_text(*zip(*pairs, strict=True))
+                losses["loss"] = losses["loss"] + weight * losses[f"{name} text"]
         return losses
 
     def begin_with_characters(self) -> None:
@@ -167,7 +172,7 @@ class XLLM(nn.Module):
     def _distance_to_text(self, embeddings: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
         """Squared distance of [L, D_llm] to the LLM's embeddings of each text, relative to their size.
 
-        Texts that are not one LLM token for every token that CIF fired are left out.
+        Texts that are not one LLM token for every embedding are left out.
         """
         written = [self.prompt.tokens(text) for text in texts]
         fits = [i for i, ids in enumerate(written) if ids and len(ids) == len(embeddings[i])]

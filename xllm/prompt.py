@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xllm.config import IGNORE
 from xllm.llm.causal import CausalLM
+from xllm.manifest import FRAME
 from xllm.modalities import MODALITIES
 
 # One fixed instruction each (FACTS 6); stage 3 samples among several (corpora/tiny_instructions.py).
@@ -26,6 +27,11 @@ class Turn(TypedDict):
 
     instruction: str
     response: str
+
+
+def fill(told: str, size: int) -> str:
+    """Words in place of a picture, or of each frame of a film, filled up with spaces to `size` characters each."""
+    return "".join(frame.ljust(size) for frame in told.split(FRAME))
 
 
 class PromptBatch(NamedTuple):

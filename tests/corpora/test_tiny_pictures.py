@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from xllm.corpora import tiny_pictures, tiny_stamps
+from xllm.corpora.tiny_drawings import drawings
 from xllm.errors import XLLMError
 from xllm.manifest import iterate_manifest
 
@@ -61,6 +62,8 @@ def packages(tmp_path):
     pack_style(folder, "fluent-emoji-flat", codes)
     pack_style(folder, "twemoji", codes[:3], height=10)
     pack_style(folder, "openmoji", codes)
+    for style in tiny_pictures.STYLES[3:]:
+        pack_style(folder, style, ["unnamed"])
     return folder
 
 
@@ -98,6 +101,16 @@ def test_concepts_have_one_sayable_name_each(packages):
     assert [concept.name for concept in found] == [*ANIMALS, "红心"]
     assert found[0] == ("猫", "动物", "1F400") and found[-1] == ("红心", None, "2764-FE0F")
     assert len(tiny_pictures.concepts(packages, {"猫"})) == 1
+
+
+def test_a_style_without_code_points_is_known_by_its_names(tmp_path):
+    about = {"info": {}, "package": {}}
+    icons = {name: {"body": f"<g id='{name}'/>"} for name in ("redheart", "cat")}
+    pack(tmp_path, "iconify-json-fxemoji", icons={"icons": icons}, chars={}, **about)
+    chars = {"2764-fe0f": "red-heart", "1f42f": "tiger"}
+    pack(tmp_path, "iconify-json-noto", icons={"icons": {}}, chars=chars, **about)
+    found = drawings(tmp_path, "fxemoji")
+    assert found.keys() == {"2764"} and "redheart" in found["2764"]
 
 
 def test_what_is_missing_or_damaged_is_said(packages, tmp_path):
@@ -148,6 +161,7 @@ def test_the_same_seed_gives_the_same_bytes(packages, tmp_path):
 
 def test_stamps_train_only_and_never_show_what_the_tests_hold(packages, stamps, tmp_path):
     names = {"noto": [*ANIMALS, "红心"], "fluent-emoji-flat": ANIMALS, "twemoji": "猫狗马", "openmoji": ANIMALS}
+    names = dict.fromkeys(tiny_pictures.STYLES, "") | names
     held = [{name for _, name in tiny_pictures.split(names, seed)["test-concepts"]} for seed in range(40)]
     for seed, shown in (
         (next(seed for seed in range(40) if "猫" not in held[seed]), {"瓢虫", "蜘蛛", "猫"}),

@@ -58,8 +58,10 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
     for i, character in enumerate(SPOKEN):
         write_picture(tmp_path / f"{i}.png", i + 1)
         write_film(tmp_path / f"{i}.gif", i + 1)
-        seen.append({"id": f"i{i}", "image": f"{i}.png", "instruction": "天？", "response": character})
-        films.append({"id": f"v{i}", "video": f"{i}.gif", "instruction": "地？", "response": character + "人"})
+        told = {"told": {"image": character}} if i % 2 else {}
+        seen.append({"id": f"i{i}", "image": f"{i}.png", "instruction": "天？", "response": character, **told})
+        told = {"told": {"video": f"{character}|{character}人"}} if i % 2 else {}
+        films.append({"id": f"v{i}", "video": f"{i}.gif", "instruction": "地？", "response": character + "人", **told})
         joint.append({**rows[i], **seen[i], "id": f"j{i}"})  # asked in speech, about a picture
         heard.append({**rows[i], "image": f"{i}.png", "caption": rows[i]["response"] if i % 2 else None})
     everything = {"train": rows[:10], "dev": rows[10:], "text": texts, "seen": seen, "films": films}
@@ -113,7 +115,7 @@ def world(tmp_path: Path, small_tokenizer: Path) -> Path:
                 "text_weight": 0.3,
             },
             "vision": {"size": 16, "patch": 8, "width": 16, "depth": 2, "heads": 2},
-            "image": {"queries": 3, "width": 16, "ffn": 32, "heads": 2, "layers": 2},
+            "image": {"queries": 3, "width": 16, "ffn": 32, "heads": 2, "layers": 2, "text_weight": 0.3},
             "frames": 2,
             "llm": {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 128},
         },

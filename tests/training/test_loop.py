@@ -14,6 +14,7 @@ from xllm.config import load_recipe
 from xllm.errors import ConfigError
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
+from xllm.prompt import fill
 from xllm.training.loop import Trainer
 
 RUN = """
@@ -88,6 +89,21 @@ def test_the_video_interface_begins_as_a_copy_of_the_image_interface(world):
     assert pictures
     for name, value in pictures.items():
         assert torch.equal(films.video.get_parameter(name.removeprefix("image.")), value), name
+
+
+def test_what_a_picture_shows_in_words_draws_its_embeddings(world, monkeypatch):
+    for stage, modality in ((0, "text"), (0, "image")):
+        trainer(world, stage, modality=modality).run()
+    model = trainer(world, 2, modality="image").model.model.eval()
+    asked = [{}], [{"image": [torch.rand(1, 3, 16, 16)]}], ["天？"], ["天"]
+    words = fill("天", 3)
+    plain, drawn = model.response_loss(*asked), model.response_loss(*asked, told=[{"image": words}])
+    assert "image text" not in plain and drawn["image text"] > 0
+    torch.testing.assert_close(drawn["loss"], plain["loss"] + 0.3 * drawn["image text"])
+    assert model.response_loss(*asked, told=[{"image": "天"}])["image text"] == 0  # no token for each embedding
+    there = model.llm.embed(model.prompt.tokens(words))
+    monkeypatch.setattr(model, "embed", lambda tokens: [{"image": [there]}])
+    assert model.response_loss(*asked, told=[{"image": words}])["image text"] == 0
 
 
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(world):

@@ -44,3 +44,12 @@ def test_blip2s_size():
         interface = VisionInterface(VisionInterfaceConfig(), 1408, 4096)
     former = sum(p.numel() for p in interface.qformer.parameters()) + interface.queries.numel()
     assert round(former / 1e6) == 105  # FACTS 4
+
+
+def test_it_begins_where_the_llms_embeddings_lie(interface):
+    torch.manual_seed(0)
+    table = 3.0 + 0.1 * torch.randn(500, 20)
+    interface.begin_near(table)
+    out, _ = interface(torch.randn(8, 4, 7, 24), torch.full((8,), 4))
+    assert (out.mean((0, 1)) - table.mean(0)).abs().max() < 0.2
+    assert 0.05 < (out - table.mean(0)).square().mean().sqrt() < 0.2

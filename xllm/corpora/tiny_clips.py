@@ -15,7 +15,7 @@ import av
 import numpy as np
 from PIL import Image, ImageColor
 
-from xllm.corpora.tiny_instructions import ASK, MOTIONS
+from xllm.corpora.tiny_instructions import ASK, CYCLES, MOTIONS, film, frame_states
 from xllm.corpora.tiny_pictures import SIDE, STYLES
 from xllm.errors import XLLMError
 from xllm.files import write_jsonl_atomic
@@ -24,6 +24,7 @@ from xllm.pictures import open_picture
 
 COUNTS = {"train": 4000, "dev": 100, "test": 200}
 FRAMES, RATE = 16, 8
+SEEN = 8  # frames that recipes/tiny.yaml looks at
 KEPT = 0.05  # share of the training pictures that only test films show
 DIRECTIONS = {"向右移动": (1, 0), "向左移动": (-1, 0), "向上移动": (0, -1), "向下移动": (0, 1)}
 Progress = Callable[[str, int, int], None]
@@ -166,7 +167,10 @@ def prepare(
             write_film(target / f"{name}.mp4", (frame(drawn, pose, paper) for pose in poses(motion, chance)))
             instruction = chance.choice(ASK["video"] if part == "train" else ASK["video"][:1])
             response = picture["response"] + motion
-            rows.append({"id": name, "video": f"{name}.mp4", "response": response, "instruction": instruction})
+            row = {"id": name, "video": f"{name}.mp4", "response": response, "instruction": instruction}
+            # How often something turns or blinks is the film's own: its frames have no such words.
+            told = None if motion in CYCLES else film(picture["response"], frame_states(motion, SEEN))
+            rows.append(row | ({"told": {"video": told}} if told else {}))
             done += 1
             if progress:
                 progress("clips", done, sum(counts.values()))

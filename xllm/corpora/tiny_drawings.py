@@ -14,6 +14,7 @@ from xllm.errors import XLLMError
 from xllm.pictures import open_picture, over_white
 
 SIDE = 112  # pixels, of every picture
+NAMED = "noto"  # has code points and names of all emoji
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
     f'width="{SIDE}" height="{SIDE}" viewBox="0 0 {{}} {{}}">{{}}</svg>'
@@ -38,9 +39,13 @@ def plain(code: str) -> str:
 
 
 def drawings(folder: Path, style: str) -> dict[str, str]:
-    """SVG by code point sequence, of one style."""
+    """SVG by code point sequence, of one style; where it has names only, those that the style NAMED has, too."""
     package = f"iconify-json-{style}"
     icons, names = member(folder, package, "icons.json"), member(folder, package, "chars.json")
+    if not names:
+        own = {name.replace("-", ""): name for name in icons["icons"]}
+        named = member(folder, f"iconify-json-{NAMED}", "chars.json")
+        names = {code: own.get(name.replace("-", "")) for code, name in named.items()}
     found = {}
     for code, name in names.items():
         icon = icons["icons"].get(name)

@@ -1,4 +1,4 @@
-"""Pictures with Chinese names for `tiny`: emoji in four styles, and Tux Paint's stamps.
+"""Pictures with Chinese names for `tiny`: emoji in eleven styles, and Tux Paint's stamps.
 
 A tenth of the things and the whole of one style are kept for two tests: of things never seen, and of known things
 drawn by another hand. Stamps only train, as their names are looser.
@@ -38,7 +38,10 @@ KINDS = {
 }
 GROUPS = (0, 3, 4, 5, 6, 7)  # faces, nature, food, travel, activities, objects; no people, signs and flags
 NAME_LENGTHS = range(1, 7)
-STYLES = ("noto", "fluent-emoji-flat", "twemoji")  # of training
+STYLES = (  # of training
+    *("noto", "fluent-emoji-flat", "twemoji", "fluent-emoji", "fluent-emoji-high-contrast", "noto-v1"),
+    *("emojione", "emojione-v1", "emojione-monotone", "fxemoji"),
+)
 TEST_STYLE = "openmoji"
 STAMPS = "stamps"
 HELD_OUT = 0.1  # share of the things that are never trained on
@@ -165,7 +168,9 @@ def prepare(
             picture(source).save(path)
             wordings = ASK["image"] if part == "train" else ASK["image"][:1]
             instruction = random.Random(f"{seed} {place}").choice(wordings)
-            rows.append({"id": place, "image": f"pictures/{place}.png", "response": name, "instruction": instruction})
+            image = f"pictures/{place}.png"
+            told = {"image": name}
+            rows.append({"id": place, "image": image, "response": name, "instruction": instruction, "told": told})
             done += 1
             if progress:
                 progress("pictures", done, total)

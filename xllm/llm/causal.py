@@ -58,9 +58,14 @@ class CausalLM(nn.Module):
         return cls(model, tokenizer)
 
     @property
+    def embeddings(self) -> Tensor:
+        """Of every token, [V, D_llm]."""
+        return self.model.get_input_embeddings().weight
+
+    @property
     def width(self) -> int:
         """D_llm."""
-        return self.model.get_input_embeddings().weight.shape[1]
+        return self.embeddings.shape[1]
 
     @property
     def positions(self) -> int:

@@ -14,7 +14,7 @@ from xllm.manifest import FRAME, read_manifest
 from xllm.media import probe_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
-from xllm.prompt import INSTRUCTIONS, Prompt
+from xllm.prompt import INSTRUCTIONS, Prompt, fill
 from xllm.speech.units import UNKNOWN, Units
 from xllm.text import normalize
 from xllm.training.fbanks import Fbanks, Progress
@@ -125,7 +125,7 @@ class TextExamples(Examples):
             return ids
         sizes = PATCH_SLOT if name == "image" else FRAME_SLOT
         size = sizes[int(torch.randint(len(sizes), (), generator=generator))] if generator else 8
-        return self.prompt.tokens("".join(frame.ljust(size) for frame in text.split(FRAME)))
+        return self.prompt.tokens(fill(text, size))
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """`ids` and `targets` [B, L] right-padded, `lengths` [B]; targets are IGNORE where no loss is due."""

@@ -11,7 +11,7 @@ from xllm.errors import ManifestError, XLLMError
 from xllm.features import SPEEDS, augment, seeded
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
-from xllm.prompt import INSTRUCTIONS
+from xllm.prompt import INSTRUCTIONS, fill
 from xllm.text import normalize
 from xllm.training.cache import cached
 from xllm.training.examples import Examples
@@ -130,8 +130,13 @@ class ResponseExamples(Examples):
             "instruction": row["instruction"] or INSTRUCTIONS["asr"],
             "response": normalize(row["response"]),
             "history": row["history"] or [],
-            "said": "" if seen else normalize(row["response"]),
+            "told": self._told(row) if seen else {"speech": normalize(row["response"])},
         }
+
+    def _told(self, row: dict[str, Any]) -> dict[str, str]:
+        """What pictures and films show in words, as far as the row tells it: as many tokens as they have embeddings."""
+        size = self.model.config.image.queries
+        return {name: fill(text, size) for name, text in (row["told"] or {}).items() if text and row[name]}
 
     def _tokens(self, item: int, row: dict[str, Any], generator: torch.Generator | None) -> Tensor:
         if item in self._number:
@@ -150,5 +155,5 @@ class ResponseExamples(Examples):
             "instructions": [item["instruction"] for item in items],
             "responses": [item["response"] for item in items],
             "histories": [item["history"] for item in items],
-            "said": [item["said"] for item in items],
+            "told": [item["told"] for item in items],
         }

@@ -149,6 +149,8 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
         )
     if "speech" in stage.trains and "speech" not in loaded:
         model.begin_with_characters()
+    if "image" in stage.trains and "image" not in loaded:
+        model.image.begin_near(model.llm.embeddings)
     if "video" in stage.trains and "video" not in loaded:  # begins as a copy of the image interface
         for folder in config.start_from:
             checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"})

@@ -27,6 +27,8 @@ class VisionInterface(nn.Module):
                 num_hidden_layers=config.layers,
                 num_attention_heads=config.heads,
                 intermediate_size=config.ffn,
+                # BERT's 0.02 is meant for wider layers: in narrow ones what is seen would hardly reach the queries.
+                initializer_range=config.width**-0.5,
                 hidden_dropout_prob=config.dropout,
                 attention_probs_dropout_prob=config.dropout,
                 encoder_hidden_size=encoder_width,
@@ -35,6 +37,16 @@ class VisionInterface(nn.Module):
         )
         self.queries = nn.Parameter(torch.empty(1, config.queries, config.width).normal_(std=0.02))
         self.adapter = nn.Linear(config.width, llm_width)
+
+    @torch.no_grad()
+    def begin_near(self, table: Tensor) -> None:
+        """Start from embeddings that are spread as those of a text are: `table` [V, D_llm], the LLM's own.
+
+        They differ little from their mean, and a random adapter would start far away from all of them.
+        """
+        mean = table.mean(0)
+        self.adapter.bias.copy_(mean)
+        self.adapter.weight.normal_(std=float((table - mean).square().mean().sqrt()) / self.config.width**0.5)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Patch tokens [B, T, N, D] of `lengths` [B] pictures -> embeddings [B, T * Q, D_llm] and lengths * Q."""
