@@ -6,7 +6,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -21,6 +21,25 @@ def result(text: str) -> None:
     """Text on stdout, at once, so that pipes see it as soon as it is known."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def show_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of text, the first one the head: a table drawn by rich on a terminal, aligned plain text elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*rows[0])
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows[1:]:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *cells in rows:
+        line = "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        result(line.rstrip() + "\n")
 
 
 class _Lines(logging.Handler):

@@ -1,7 +1,6 @@
 """`xllm eval`: how good a system is."""
 
 import json
-import sys
 import tempfile
 from dataclasses import asdict
 from functools import partial
@@ -10,9 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from xllm_cli.console import FAILED, note, progress_bar, result, show_warnings
+from xllm_cli.commands.llava_test import llava_test
+from xllm_cli.console import FAILED, note, progress_bar, result, show_rows, show_warnings
 
 app = typer.Typer(no_args_is_help=True, help="Measure systems.")
+app.command("llava-test")(llava_test)
 
 
 Manifest = Annotated[Path, typer.Argument(help="Samples with speech and response (docs/data.md).")]
@@ -174,7 +175,7 @@ def _evaluate(task, settings, columns, pairs, broken, output, baseline, batch_si
     if as_json:
         result(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
     else:
-        _show_table(summary)
+        show_rows(_rows(summary))
         _show_worst(scores)
     if failures:
         note(f"{len(failures)} of {len(samples) + len(broken)} samples failed")
@@ -246,26 +247,6 @@ def _rows(summary: dict) -> list[tuple[str, ...]]:
 
 def _gap(gap: dict | None) -> str:
     return "{points:+.2f} ({low:+.2f}..{high:+.2f})".format(**gap) if gap else "-"
-
-
-def _show_table(summary: dict) -> None:
-    """A table drawn by rich on a terminal, aligned plain text elsewhere."""
-    rows = _rows(summary)
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*rows[0])
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in rows[1:]:
-            table.add_row(*row)
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *cells in rows:
-        line = "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
-        result(line.rstrip() + "\n")
 
 
 def _show_worst(scores: dict) -> None:
