@@ -63,7 +63,7 @@ def test_files_that_are_no_recipes(tmp_path):
 def test_a_stage_that_is_not_there_says_what_is():
     recipe = load_recipe(TINY)
     with pytest.raises(ConfigError, match="--stage 1 --modality speech"):
-        recipe.stage(3, None)
+        recipe.stage(3, "speech")
 
 
 def test_configuration_is_frozen():

@@ -8,7 +8,7 @@ complete            written last
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -109,12 +109,16 @@ def read_card(folder: Path) -> Card:
 
 
 def load_into(
-    model: nn.Module, folder: Path, parts: Iterable[str] | None = None, renamed: Mapping[str, str] = {}
+    model: nn.Module,
+    folder: Path,
+    parts: Iterable[str] | None = None,
+    renamed: Mapping[str, str] = {},
+    new: Sequence[str] = (),
 ) -> set[str]:
     """Copy a checkpoint's weights into the model, in the model's dtype; returns the parts that were loaded.
 
-    Only `parts` are taken if given; `renamed` gives the checkpoint's parts other names first. Raises ConfigError when
-    a tensor is missing, unknown or of another shape.
+    Only `parts` are taken if given; `renamed` gives the checkpoint's parts other names first; layers in `new` may lack
+    weights. Raises ConfigError when another tensor is missing, one is unknown or of another shape.
     """
     folder = find(folder)
     values = load_tensors(folder / "model.safetensors")
@@ -126,7 +130,7 @@ def load_into(
     loaded = {name.split(".")[0] for name in values}
     loaded = loaded if parts is None else loaded & set(parts)
     for name in (n for n in own if n.split(".")[0] in loaded):
-        if name not in values:
+        if name not in values and not any(layer in name for layer in new):
             raise ConfigError(f"{folder}: no weights for {name}; the architecture differs from the checkpoint's")
     with torch.no_grad():
         for name, value in values.items():

@@ -111,6 +111,7 @@ class VisionInterfaceConfig(Config):
     heads: int = 12
     layers: int = 12
     dropout: float = 0.1
+    draft: bool = Field(False, description="queries begin as the name that stage 0's classifier gives the picture")
     text_weight: float = Field(0.0, description="pull towards the LLM's embeddings of what is seen, where it is told")
 
 
@@ -155,6 +156,7 @@ class StageConfig(Config):
     stage: Literal[0, 1, 2, 3]
     modality: str = Field("speech", description="text, a modality (speech, image, video), masr, or all")
     start_from: tuple[Path, ...] = Field((), description="checkpoint folders to take parts from")
+    trains: tuple[str, ...] = Field((), description="layers that move, of those that the stage trains; none: all")
     train: tuple[Path, ...] = Field(description="manifests")
     dev: tuple[Path, ...] = ()
     output: Path = Field(description="folder of the run")

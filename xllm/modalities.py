@@ -46,9 +46,16 @@ def _vision_encoder(config: ModelConfig) -> nn.Module:
 
 
 def _vision_interface(config: ModelConfig, encoder: nn.Module, llm_width: int) -> nn.Module:
+    from xllm.speech.units import Units
     from xllm.vision.interface import VisionInterface
+    from xllm.vision.naming import load_names
 
-    return VisionInterface(config.image, encoder.width, llm_width)
+    if not config.image.draft:
+        return VisionInterface(config.image, encoder.width, llm_width)
+    if config.tokenizer is None:
+        raise ConfigError("image.draft needs model.tokenizer: give the folder with units.txt and names.txt")
+    names, characters = load_names(config.tokenizer), len(Units.load(config.tokenizer).characters)
+    return VisionInterface(config.image, encoder.width, llm_width, names, characters)
 
 
 def _image(source: Path, config: ModelConfig, generator: torch.Generator | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from xllm import checkpoint
 from xllm.config import ModelConfig
+from xllm.dictionary import begin_with
 from xllm.errors import ConfigError
 from xllm.features import FRAME_SHIFT, speech_features
 from xllm.generation import Generation, generate
@@ -165,9 +166,19 @@ class XLLM(nn.Module):
 
     def begin_with_characters(self) -> None:
         """Start an untrained speech interface from the LLM's own embeddings of the characters that it reads."""
-        written = [self.prompt.tokens(character) for character in self.recognizer.units.characters]
-        if self.recognizer.reads_characters and all(len(ids) == 1 for ids in written[UNKNOWN + 1 :]):
-            self.speech.begin_with(self.llm.embed([ids[0] for ids in written]))
+        if self.recognizer.reads_characters:
+            self._begin_with(self.speech, self.recognizer.units)
+
+    def begin_with_names(self) -> None:
+        """Start an untrained image interface from the names that `naming`, as stage 0 left it, gives to pictures."""
+        self.image.naming.load_state_dict(self.naming.state_dict())
+        self._begin_with(self.image, self.units)
+
+    def _begin_with(self, interface: nn.Module, units: Units) -> None:
+        """Only where a character is one token of the LLM; a space stands where a name has ended."""
+        written = [self.prompt.tokens(character) for character in (" ", " ", *units.characters[UNKNOWN + 1 :])]
+        if all(len(ids) == 1 for ids in written):
+            begin_with(interface.enter, interface.adapter, self.llm.embed([ids[0] for ids in written]))
 
     def _distance_to_text(self, embeddings: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
         """Squared distance of [L, D_llm] to the LLM's embeddings of each text, relative to their size.

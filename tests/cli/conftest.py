@@ -54,8 +54,10 @@ def seeing(small_config, tmp_path):
     model = XLLM(config, parts)
     with torch.no_grad():  # random weights must not drown what is seen
         for block in model.recognizer.decoder.blocks:
+            block.cross.attention.out_proj.weight.normal_(std=0.3)  # which begins as zero
             for p in block.cross.parameters():
                 p.mul_(20)
+            block.cross.attention.out_proj.weight.normal_()  # which begins as zero
         model.image.adapter.weight.mul_(50)
         for p in model.llm.model.model.layers.parameters():
             p.mul_(10)

@@ -36,6 +36,8 @@ def corpus(tmp_path):
     shutil.copy(EXAMPLE, tmp_path / "a.opus")
     said = {"speech": "a.opus", "duration": 1.0, "reading": "wo3 ai4 xiong2 mao1"}
     write_rows(tmp_path / "train.jsonl", [{"id": "a", "response": "我爱熊猫。", **said}])
+    write_rows(tmp_path / "text.jsonl", [{"id": "t", "response": "熊猫来了", "reading": "xiong2 mao1 lai2 le5"}])
+    write_rows(tmp_path / "stretches.jsonl", [{"id": "s", "response": "没有人", "reading": "mei2 you3 ren2"}])
     return tmp_path
 
 
@@ -92,6 +94,13 @@ def test_heard_sentences_name_what_their_picture_shows(corpus, spoken):
         assert any(row["image"] is None for row in rows) == (part == "train")
     train = list(iterate_manifest(corpus / "heard-train.jsonl"))
     assert "我爱熊猫。" in {row["response"] for row in train} and any(row["caption"] for row in train)
+
+
+def test_unspoken_sentences_come_with_a_picture_of_what_they_name(corpus, spoken):
+    tiny_spoken.prepare(corpus, CONCEPTS, spoken=spoken)
+    (row,) = iterate_manifest(corpus / "read-train.jsonl")
+    assert row["response"] == "熊猫来了" and row["reading"] == "xiong2 mao1 lai2 le5" and row["speech"] is None
+    assert [Path(path).name for path in row["image"]] == ["noto-熊猫.png"] and row["caption"] == "图中是熊猫"
 
 
 def test_a_spoken_question_has_its_twin_in_writing(corpus, spoken):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from xllm.config import SpeechInterfaceConfig
+from xllm.dictionary import begin_with
 from xllm.speech.interface import SpeechInterface
 
 CONFIG = SpeechInterfaceConfig(bert=None, width=16, ffn=32, heads=2, layers=2, max_tokens=12)
@@ -57,7 +58,7 @@ def test_it_can_begin_by_passing_on_the_embeddings_of_what_it_reads():
         return (passed - tokens @ table).square().mean() / table.square().mean()
 
     assert distance() > 0.9
-    interface.begin_with(table)
+    begin_with(interface.enter, interface.adapter, table)
     assert distance() < 0.3
-    interface.begin_with(torch.randn(10, 24))  # an LLM of another width: nothing to begin with
+    begin_with(interface.enter, interface.adapter, torch.randn(10, 24))  # an LLM of another width: nothing to begin with
     assert distance() < 0.3

@@ -81,6 +81,32 @@ def test_a_recogniser_learns_to_look(world):
         trainer(world, 1, *wide, "start_from=[]", modality="masr")
 
 
+def test_a_trained_recogniser_learns_to_look_and_nothing_else_of_it_moves(world):
+    deaf = [f"model.recognizer.decoder.{f}" for f in ("blocks=2", "visual_blocks=[]", "linguistic_blocks=[]")]
+    for stage, modality in ((0, "text"), (0, "image"), (1, "speech")):
+        trainer(world, stage, *deaf, modality=modality).run()
+    wide = [f"model.recognizer.decoder.{f}" for f in ("blocks=2", "visual_blocks=[1]", "linguistic_blocks=[2]")]
+    wide += [f"model.recognizer.decoder.{f}_width=16" for f in ("visual", "linguistic")]
+    wide += [f"start_from=[{world}/run0, {world}/run0i, {world}/run1]"]
+    cross = [f"recognizer.decoder.blocks.{n}.cross" for n in (0, 1)]
+    run = trainer(world, 1, *wide, f"trains={cross}", modality="masr")
+    model, heard = run.model.model, [torch.randn(80, 80)]
+    blind = XLLM.from_pretrained(world / "run1")
+    vectors = model.recognizer.eval().hear(heard)[0]
+    assert torch.equal(vectors, blind.recognizer.hear(heard)[0])  # a new layer begins without effect
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run.run()
+    for name, p in model.named_parameters():
+        assert name.startswith(tuple(cross)) != torch.equal(before[name], p), name
+    assert set(checkpoint.read_card(world / "run1m").parts) == {"recognizer"}
+    with pytest.raises(ConfigError, match="does not train 'llm'"):
+        trainer(world, 1, *wide, "trains=[llm]", modality="masr")
+    with pytest.raises(ConfigError, match="no layer 'recognizer.nose'"):
+        trainer(world, 1, *wide, "trains=[recognizer.nose]", modality="masr")
+    with pytest.raises(ConfigError, match="no weights for recognizer.decoder.blocks.0.cross"):
+        checkpoint.load_into(model, world / "run1")
+
+
 def test_the_video_interface_begins_as_a_copy_of_the_image_interface(world):
     for stage, modality in ((0, "text"), (0, "image"), (2, "image")):
         trainer(world, stage, modality=modality).run()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from xllm.config import VisionInterfaceConfig
+from xllm.dictionary import begin_with
 from xllm.vision.interface import VisionInterface
 
 
@@ -46,10 +47,20 @@ def test_blip2s_size():
     assert round(former / 1e6) == 105  # FACTS 4
 
 
-def test_it_begins_where_the_llms_embeddings_lie(interface):
+def test_it_can_begin_as_the_name_of_what_is_seen():
     torch.manual_seed(0)
-    table = 3.0 + 0.1 * torch.randn(500, 20)
-    interface.begin_near(table)
-    out, _ = interface(torch.randn(8, 4, 7, 24), torch.full((8,), 4))
-    assert (out.mean((0, 1)) - table.mean(0)).abs().max() < 0.2
-    assert 0.05 < (out - table.mean(0)).square().mean().sqrt() < 0.2
+    config = VisionInterfaceConfig(queries=4, width=64, ffn=64, heads=2, layers=2, draft=True)
+    names = torch.tensor([[2, 3], [4, 0], [5, 6]])
+    interface = VisionInterface(config, encoder_width=24, llm_width=64, names=names, characters=7).eval()
+    table = 0.05 * torch.randn(7, 64)
+    begin_with(interface.enter, interface.adapter, table)
+    pictures = torch.randn(3, 1, 5, 24)
+    with torch.no_grad():
+        interface.naming.characters.weight.zero_()
+        for name, picture in zip(names.tolist(), pictures, strict=True):
+            interface.naming.characters.weight[name[0]] = 10 * picture.mean((0, 1))
+    passed, _ = interface(pictures, torch.ones(3, dtype=torch.long))
+    wanted = table[torch.nn.functional.pad(names, (0, 2))]
+    assert (passed - wanted).square().mean() < 0.3 * table.square().mean()
+    begin_with(interface.enter, interface.adapter, torch.randn(7, 20))  # an LLM of another width: nothing to begin with
+    assert torch.equal(interface(pictures, torch.ones(3, dtype=torch.long))[0], passed)

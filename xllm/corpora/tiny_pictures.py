@@ -19,6 +19,7 @@ from xllm.errors import XLLMError
 from xllm.files import write_atomic, write_jsonl_atomic
 from xllm.pictures import open_picture, over_white
 from xllm.text import normalize, reading
+from xllm.vision.naming import NAMES
 
 # Unicode's emoji subgroups by what a child would call them; the others have no kind.
 KINDS = {
@@ -138,7 +139,7 @@ def prepare(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, int]:
-    """Write `pictures/` and one manifest per split into `target`; returns counts.
+    """Write `pictures/`, one manifest per split and the names that train into `target`; returns counts.
 
     `folder` holds the npm packages, `stamps` the unpacked Tux Paint stamps; names consist of `known` characters.
     Raises XLLMError when a package or the SVG renderer is missing.
@@ -175,6 +176,9 @@ def prepare(
             if progress:
                 progress("pictures", done, total)
         write_jsonl_atomic(target / f"pictures-{part}.jsonl", rows)
+        if part == "train":
+            names = dict.fromkeys(row["response"] for row in rows)
+            write_atomic(target / "tokenizer" / NAMES, "\n".join(names) + "\n")
         counts[f"pictures-{part}"] = len(rows)
     write_atomic(target / "pictures" / "LICENSES.md", licences(folder, stamps))
     return counts

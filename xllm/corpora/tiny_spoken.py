@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xllm.corpora.tiny_instructions import ASK, ASK_KIND, ASK_WHETHER, NO, YES, heard_with_picture
+from xllm.corpora.tiny_instructions import ASK, ASK_KIND, ASK_WHETHER, NO, PICTURED, YES, heard_with_picture
 from xllm.corpora.tiny_speech import speech_sample
 from xllm.corpora.tiny_voices import blend, mix_voices
 from xllm.errors import MediaError, XLLMError
@@ -117,6 +117,16 @@ def heard(
             yield drowned | {"id": drowned["id"] + "-alone"}
 
 
+def read(texts: Iterable[dict], pictures: Mapping[str, Sequence[str]], seed: int = 0) -> Iterator[dict]:
+    """Sentences that name something, not spoken, with a picture of it: the decoder learns to look from them, too."""
+    chance = random.Random(seed)
+    rows = list(heard_with_picture(texts, pictures))
+    for number, row in enumerate(chance.sample(rows, min(PICTURED, len(rows)))):
+        name = row["told"]["image"]
+        image = {"image": chance.choice(pictures[name]), "caption": CAPTION.format(name) if number % 4 == 0 else None}
+        yield {"id": f"read-{number}", **image, "response": row["response"], "reading": row["reading"]}
+
+
 def asked(
     pictures: Sequence[dict], kinds: Mapping[str, str | None], takes: Mapping[str, Sequence[str]], seed: int = 0
 ) -> Iterator[tuple[dict, dict]]:
@@ -196,10 +206,12 @@ def prepare(
         name, row = row["told"]["image"], corpus[row["response"]]
         sample = speech_sample(row["id"], row["speech"], row["duration"], row["response"])
         said["train"].append(sample | {"name": name})
+    texts = [row for name in ("text", "stretches") for row in iterate_manifest(target / f"{name}.jsonl")]
     manifests = {
         "heard-train": heard(target, said["train"], by_name["train"], True),
         "heard-dev": heard(target, said["dev"], by_name["train"], False),
         "heard-test": heard(target, said["test"], by_name["test-style"], False),
+        "read-train": read(texts, by_name["train"]),
         "asked-train": _flat(asked(seen["train"], kinds, takes["train"]), whether(seen["train"])),
         "asked-dev": _flat(asked(seen["dev"], kinds, takes["train"])),
     }

@@ -43,12 +43,16 @@ class Foreign(NamedTuple):
 
 
 class CrossAttention(nn.Module):
-    """Attention from tokens [B, L, D] to foreign features; no features are one zero vector."""
+    """Attention from tokens [B, L, D] to foreign features; no features are one zero vector.
+
+    It begins without effect, so that a recogniser that has learned to hear can learn to look.
+    """
 
     def __init__(self, width: int, heads: int, foreign: int, dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, heads, dropout, kdim=foreign, vdim=foreign, batch_first=True)
+        nn.init.zeros_(self.attention.out_proj.weight)
         self.foreign = foreign
 
     def forward(self, x: Tensor, foreign: Foreign | None) -> Tensor:

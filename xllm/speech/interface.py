@@ -41,21 +41,6 @@ class SpeechInterface(nn.Module):
         self.enter = nn.Linear(token_width, width)
         self.adapter = nn.Linear(width, llm_width)
 
-    @torch.no_grad()
-    def begin_with(self, table: Tensor) -> None:
-        """Start from passing on `table` [D, D_llm], the LLM's own embedding of each token the interface reads.
-
-        BERT starts close to the identity, so looking up and scaling is enough; training adds the context. Only where
-        the C-Former is as wide as the LLM, else nothing is done.
-        """
-        if table.shape[1] != self.enter.out_features:
-            return
-        scale = table.std(dim=1, keepdim=True).clamp(min=1e-6)
-        self.enter.weight.copy_((table / scale).T)
-        self.enter.bias.zero_()
-        self.adapter.weight.copy_(torch.eye(table.shape[1]) * scale.mean())
-        self.adapter.bias.zero_()
-
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """token vectors [B, L, D] of `lengths` [B] -> embeddings [B, L, D_llm] and the same lengths.
 

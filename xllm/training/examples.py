@@ -183,7 +183,7 @@ class SpeechExamples(Examples):
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
         example: dict[str, Any] = {"characters": self.units.encode(row["response"])}
-        if self.seeing and self.speech[item]:
+        if self.seeing:
             draw = generator if self.augment else None
             image = row["image"] and Path(row["image"][0])
             example["picture"] = MODALITIES["image"].load(image, self.seeing, draw) if image else None

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -120,9 +120,15 @@ class StageModel(nn.Module):
 
 
 def find_stage(config: StageConfig) -> Stage:
-    """The stage of a configuration; raises ConfigError when it does not exist."""
+    """The stage of a configuration; raises ConfigError when it does not exist or does not train what is asked."""
     try:
-        return STAGES[config.stage, config.modality]
+        stage = STAGES[config.stage, config.modality]
+        for layer in config.trains:
+            if not f"{layer}.".startswith(tuple(f"{part}." for part in stage.trains)):
+                raise ConfigError(
+                    f"stage {config.stage} {config.modality} does not train {layer!r}, but {', '.join(stage.trains)}"
+                )
+        return replace(stage, trains=config.trains or stage.trains)
     except KeyError:
         have = ", ".join(f"{stage} {modality}" for stage, modality in STAGES)
         raise ConfigError(f"stage {config.stage} {config.modality} does not exist; there are: {have}") from None
@@ -135,26 +141,33 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
     """
     stage = find_stage(config)
     parts = {name.partition(".")[0] for name in (*stage.trains, *stage.frozen)}
-    model = XLLM(recipe.model, parts)
+    needed = {*stage.frozen, *(name.partition(".")[0] for name in stage.trains if "." in name)}
+    drafts = {"naming"} if recipe.model.image.draft and "image" in stage.trains else set()
+    model = XLLM(recipe.model, parts | drafts)
     loaded: set[str] = {"llm"} if recipe.model.llm.name else set()
     if recipe.model.vision and recipe.model.vision.pretrained:
         loaded.add("vision")
     for folder in config.start_from:
-        loaded |= checkpoint.load_into(model, Path(folder), parts)
+        loaded |= checkpoint.load_into(model, Path(folder), parts | drafts, new=[".cross."])
     learned = {name.partition(".")[0] for name, _ in model.named_parameters()}
-    if missing := (set(stage.frozen) & learned) - loaded:
+    if "image" not in loaded:  # it begins with what stage 0 calls a picture
+        needed |= drafts
+    if missing := (needed & learned) - loaded:
         raise ConfigError(
             f"stage {config.stage} needs trained weights of {', '.join(sorted(missing))}: "
             "name the runs of earlier stages in start_from"
         )
     if "speech" in stage.trains and "speech" not in loaded:
         model.begin_with_characters()
-    if "image" in stage.trains and "image" not in loaded:
-        model.image.begin_near(model.llm.embeddings)
+    if drafts and "image" not in loaded:
+        model.begin_with_names()
     if "video" in stage.trains and "video" not in loaded:  # begins as a copy of the image interface
         for folder in config.start_from:
             checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"})
     model.requires_grad_(False)
     for part in stage.trains:
-        model.get_submodule(part).requires_grad_(True)
+        try:
+            model.get_submodule(part).requires_grad_(True)
+        except AttributeError:
+            raise ConfigError(f"the model has no layer {part!r}, which the stage is to train") from None
     return StageModel(model, stage)
