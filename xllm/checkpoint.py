@@ -122,9 +122,9 @@ def load_into(
     """
     folder = find(folder)
     values = load_tensors(folder / "model.safetensors")
-    for old, new in renamed.items():
+    for old, called in renamed.items():
         values = {
-            name.replace(f"{old}.", f"{new}.", 1): value for name, value in values.items() if name.startswith(f"{old}.")
+            name.replace(f"{old}.", f"{called}.", 1): value for name, value in values.items() if name.startswith(f"{old}.")
         }
     own = dict(model.named_parameters())
     loaded = {name.split(".")[0] for name in values}

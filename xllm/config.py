@@ -112,6 +112,7 @@ class VisionInterfaceConfig(Config):
     layers: int = 12
     dropout: float = 0.1
     draft: bool = Field(False, description="queries begin as the name that stage 0's classifier gives the picture")
+    motion: bool = Field(False, description="a film's queries look at all of its frames; the paper's at one each")
     text_weight: float = Field(0.0, description="pull towards the LLM's embeddings of what is seen, where it is told")
 
 

@@ -16,7 +16,7 @@ SPEEDS = (0.9, 1.0, 1.1)  # speed perturbation (paper A.3)
 LOUD = -0.3  # a frame whose normalised bins have this mean or more is sound, not the silence around it
 CROP, STRETCH = 0.5, 4 / 3  # least area of a random crop, and how far its sides may differ (BLIP-2's crops)
 # Of pictures redrawn: share turned by any angle, share of that angle for the others, least size, strongest paper.
-TURNED, UPRIGHT, SMALLEST, PALEST = 0.15, 0.1, 0.35, 0.35
+TURNED, UPRIGHT, SMALLEST, PALEST = 0.2, 0.1, 0.25, 0.35
 WARP = 0.12  # vocal tracts drawn are this much shorter or longer (Jaitly and Hinton, 2013)
 
 

@@ -45,17 +45,21 @@ def _vision_encoder(config: ModelConfig) -> nn.Module:
     return VisionEncoder(config.vision)
 
 
-def _vision_interface(config: ModelConfig, encoder: nn.Module, llm_width: int) -> nn.Module:
+def _vision_interface(config: ModelConfig, encoder: nn.Module, llm_width: int, frames: int = 1) -> nn.Module:
     from xllm.speech.units import Units
     from xllm.vision.interface import VisionInterface
     from xllm.vision.naming import load_names
 
     if not config.image.draft:
-        return VisionInterface(config.image, encoder.width, llm_width)
+        return VisionInterface(config.image, encoder.width, llm_width, frames=frames)
     if config.tokenizer is None:
         raise ConfigError("image.draft needs model.tokenizer: give the folder with units.txt and names.txt")
     names, characters = load_names(config.tokenizer), len(Units.load(config.tokenizer).characters)
-    return VisionInterface(config.image, encoder.width, llm_width, names, characters)
+    return VisionInterface(config.image, encoder.width, llm_width, names, characters, frames)
+
+
+def _film_interface(config: ModelConfig, encoder: nn.Module, llm_width: int) -> nn.Module:
+    return _vision_interface(config, encoder, llm_width, config.frames)
 
 
 def _image(source: Path, config: ModelConfig, generator: torch.Generator | None) -> Tensor:
@@ -119,6 +123,6 @@ def _hear(recognizer: nn.Module, features: list[Tensor]) -> list[Tensor]:
 
 MODALITIES: dict[str, Modality] = {
     "image": Modality(("<Image>", "</Image>"), "vision", _vision_encoder, _vision_interface, _image, _see),
-    "video": Modality(("<Video>", "</Video>"), "vision", _vision_encoder, _vision_interface, _video, _see),
+    "video": Modality(("<Video>", "</Video>"), "vision", _vision_encoder, _film_interface, _video, _see),
     "speech": Modality(("<Speech>", "</Speech>"), "recognizer", _recognizer, _speech_interface, _speech, _hear),
 }

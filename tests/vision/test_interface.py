@@ -47,6 +47,47 @@ def test_blip2s_size():
     assert round(former / 1e6) == 105  # FACTS 4
 
 
+@pytest.mark.parametrize("motion", [True, False])
+def test_a_film_in_a_batch_is_what_it_is_alone(motion):
+    torch.manual_seed(0)
+    config = VisionInterfaceConfig(queries=5, width=16, ffn=32, heads=2, layers=3, draft=True, motion=motion)
+    interface = VisionInterface(config, 24, 20, torch.tensor([[1, 2], [3, 0]]), characters=4, frames=4).eval()
+    tokens = torch.randn(2, 3, 7, 24)
+    together, lengths = interface(tokens, torch.tensor([3, 2]))
+    alone, _ = interface(tokens[1:, :2], torch.tensor([2]))
+    assert lengths.tolist() == [15, 10]
+    torch.testing.assert_close(together[1, :10], alone[0], atol=1e-5, rtol=1e-4)
+
+
+def test_with_motion_frames_look_at_each_other_and_know_which_comes_first():
+    torch.manual_seed(0)
+    config = VisionInterfaceConfig(queries=5, width=16, ffn=32, heads=2, layers=3, motion=True)
+    interface = VisionInterface(config, 24, 20, frames=3).eval()
+    tokens, three = torch.randn(1, 3, 7, 24), torch.tensor([3])
+    film, back = (interface(t, three)[0].view(3, 5, 20) for t in (tokens, tokens.flip(1)))
+    assert (film - back.flip(0)).abs().max() > 1e-3
+    changed = tokens.clone()
+    changed[0, 2] += 1
+    assert (interface(changed, three)[0].view(3, 5, 20)[0] - film[0]).abs().max() > 1e-4
+    assert VisionInterface(config, 24, 20).state_dict().keys() < interface.state_dict().keys()
+
+
+def test_a_film_has_one_name():
+    torch.manual_seed(0)
+    config = VisionInterfaceConfig(queries=4, width=64, ffn=64, heads=2, layers=2, draft=True)
+    interface = VisionInterface(config, 24, 64, torch.tensor([[2, 3], [4, 0]]), characters=7, frames=2).eval()
+    begin_with(interface.enter, interface.adapter, 0.05 * torch.randn(7, 64))
+    with torch.no_grad():
+        interface.naming.characters.weight.zero_()
+        interface.naming.characters.weight[2, 0], interface.naming.characters.weight[4, 1] = 10.0, 10.0
+    clear, faint = torch.zeros(5, 24), torch.zeros(5, 24)
+    clear[:, 0], faint[:, 1] = 2.0, 0.5  # surely the first name; perhaps the second
+    film, _ = interface(torch.stack([clear, faint])[None], torch.tensor([2]))
+    (sure, other), _ = interface(torch.stack([clear, faint])[:, None], torch.ones(2, dtype=torch.long))
+    distance = [(film[0, 4:] - wanted).square().mean() for wanted in (sure, other)]
+    assert distance[0] < 0.5 * distance[1], "the faint frame takes the name of the clear one"
+
+
 def test_it_can_begin_as_the_name_of_what_is_seen():
     torch.manual_seed(0)
     config = VisionInterfaceConfig(queries=4, width=64, ffn=64, heads=2, layers=2, draft=True)

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from PIL import Image, ImageColor
 
-from xllm.corpora.tiny_instructions import ASK, CYCLES, MOTIONS, film, frame_states
+from xllm.corpora.tiny_instructions import ASK, MOTIONS, film, frame_states
 from xllm.corpora.tiny_pictures import SIDE, STYLES
 from xllm.errors import XLLMError
 from xllm.files import write_jsonl_atomic
@@ -168,9 +168,7 @@ def prepare(
             instruction = chance.choice(ASK["video"] if part == "train" else ASK["video"][:1])
             response = picture["response"] + motion
             row = {"id": name, "video": f"{name}.mp4", "response": response, "instruction": instruction}
-            # How often something turns or blinks is the film's own: its frames have no such words.
-            told = None if motion in CYCLES else film(picture["response"], frame_states(motion, SEEN))
-            rows.append(row | ({"told": {"video": told}} if told else {}))
+            rows.append(row | {"told": {"video": film(picture["response"], frame_states(motion, SEEN))}})
             done += 1
             if progress:
                 progress("clips", done, sum(counts.values()))

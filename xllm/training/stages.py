@@ -163,7 +163,7 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
         model.begin_with_names()
     if "video" in stage.trains and "video" not in loaded:  # begins as a copy of the image interface
         for folder in config.start_from:
-            checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"})
+            checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"}, new=[".when."])
     model.requires_grad_(False)
     for part in stage.trains:
         try:

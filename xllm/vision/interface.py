@@ -25,8 +25,12 @@ class VisionInterface(nn.Module):
         llm_width: int,
         names: Tensor | None = None,
         characters: int = 0,
+        frames: int = 1,
     ):
-        """With `config.draft`, `names` [C, K] are what pictures may be called, ids of `characters`."""
+        """With `config.draft`, `names` [C, K] are what pictures may be called, ids of `characters`.
+
+        With `config.motion`, films of up to `frames` are seen whole.
+        """
         super().__init__()
         from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
@@ -50,14 +54,30 @@ class VisionInterface(nn.Module):
             self.register_buffer("names", names, persistent=False)
             self.naming = Naming(encoder_width, characters)
             self.enter = nn.Linear(characters, config.width)
+        if config.motion and frames > 1:
+            self.when = nn.Embedding(frames, config.width + encoder_width)  # for a frame's queries and its patches
+            nn.init.normal_(self.when.weight, std=0.3)
         self.adapter = nn.Linear(config.width, llm_width)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Patch tokens [B, T, N, D] of `lengths` [B] pictures -> embeddings [B, T * Q, D_llm] and lengths * Q."""
-        pictures = tokens.flatten(0, 1)
-        queries = self.queries.expand(len(pictures), -1, -1)
+        films, frames, patches, _ = tokens.shape
+        there = torch.arange(frames, device=tokens.device) < lengths[:, None]  # [B, T]
+        queries = self.queries.expand(films, frames, -1, -1)
         if self.config.draft:
-            queries = queries + self.enter(self.naming.read(pictures, self.names, self.config.queries))
-        seen = self.qformer(query_embeds=queries, encoder_hidden_states=pictures).last_hidden_state
-        embeddings = self.adapter(seen)
-        return embeddings.reshape(len(tokens), -1, embeddings.shape[-1]), lengths * self.config.queries
+            # A film is of one thing, and some of its frames show it better than others.
+            named = (tokens * there[..., None, None]).sum(1) / lengths[:, None, None]
+            queries = queries + self.enter(self.naming.read(named, self.names, self.config.queries))[:, None]
+        if hasattr(self, "when"):  # one frame does not show where a thing is going: look at all of them at once
+            when = self.when.weight[:frames, None].split([self.config.width, tokens.shape[-1]], -1)
+            queries, tokens = ((x + w).flatten(1, 2) for x, w in zip((queries, tokens), when, strict=True))
+            masks = [there.repeat_interleave(n, 1).long() for n in (self.config.queries, patches)]
+        else:
+            queries, tokens, masks = queries.flatten(0, 1), tokens.flatten(0, 1), [None, None]
+        seen = self.qformer(
+            query_embeds=queries,
+            attention_mask=masks[0],
+            encoder_hidden_states=tokens,
+            encoder_attention_mask=masks[1],
+        ).last_hidden_state
+        return self.adapter(seen).reshape(films, frames * self.config.queries, -1), lengths * self.config.queries
