@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from xllm.chat import Conversation
 from xllm.checkpoint import BUNDLES
 from xllm.evaluation.recognition import score, summarize
 from xllm.manifest import iterate_manifest
@@ -12,7 +13,9 @@ from xllm.media import SAMPLE_RATE, load_audio
 from xllm.model import ENGINES, XLLM
 from xllm.transcribe import Source, transcribe
 
-EXAMPLES = list(iterate_manifest(Path(__file__).parents[1] / "examples" / "examples.jsonl"))
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = list(iterate_manifest(FOLDER / "examples.jsonl"))
+DRAWN = {"sun.png": "太阳", "umbrella.png": "伞"}
 LIMITS = {"cif": 20.0, "xllm": 20.0}  # % of characters wrong
 
 
@@ -27,7 +30,7 @@ def waves():
 
 
 def test_it_is_small_and_half_precision():
-    assert sum(f.stat().st_size for f in (BUNDLES / "tiny").rglob("*") if f.is_file()) < 50e6
+    assert sum(f.stat().st_size for f in (BUNDLES / "tiny").rglob("*") if f.is_file()) <= 50 * 2**20
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -74,3 +77,11 @@ def test_silence_and_noise_have_no_text(tiny, tmp_path, engine):
     hiss = write_audio(tmp_path / "hiss.wav", (0.003 * torch.randn(3 * SAMPLE_RATE)).numpy())
     for _, recording in transcribe([Source("q", str(quiet)), Source("h", str(hiss))], tiny, engine):
         assert recording.text == "" and recording.segments == []
+
+
+def test_it_names_the_drawings_and_not_what_it_does_not_see(tiny):
+    for picture, name in DRAWN.items():
+        talk = Conversation(tiny)
+        talk.attach("image", FOLDER / picture)
+        assert "".join(talk.ask("这是什么？")) == name
+    assert "".join(Conversation(tiny).ask("这是什么？")) not in DRAWN.values()

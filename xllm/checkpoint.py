@@ -124,7 +124,9 @@ def load_into(
     values = load_tensors(folder / "model.safetensors")
     for old, called in renamed.items():
         values = {
-            name.replace(f"{old}.", f"{called}.", 1): value for name, value in values.items() if name.startswith(f"{old}.")
+            name.replace(f"{old}.", f"{called}.", 1): value
+            for name, value in values.items()
+            if name.startswith(f"{old}.")
         }
     own = dict(model.named_parameters())
     loaded = {name.split(".")[0] for name in values}

@@ -60,5 +60,7 @@ def test_it_can_begin_by_passing_on_the_embeddings_of_what_it_reads():
     assert distance() > 0.9
     begin_with(interface.enter, interface.adapter, table)
     assert distance() < 0.3
-    begin_with(interface.enter, interface.adapter, torch.randn(10, 24))  # an LLM of another width: nothing to begin with
+    begin_with(
+        interface.enter, interface.adapter, torch.randn(10, 24)
+    )  # an LLM of another width: nothing to begin with
     assert distance() < 0.3

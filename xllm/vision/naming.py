@@ -53,6 +53,4 @@ class Naming(nn.Module):
         chances = (SHARPEN * self(tokens, names)).softmax(-1)
         spelled = F.pad(names, (0, places - names.shape[1])).T  # [places, C]
         read = chances.new_zeros(len(tokens), places, self.characters.num_embeddings)
-        return read.scatter_add(
-            2, spelled.expand(len(tokens), -1, -1), chances[:, None].expand(-1, places, -1)
-        )
+        return read.scatter_add(2, spelled.expand(len(tokens), -1, -1), chances[:, None].expand(-1, places, -1))
