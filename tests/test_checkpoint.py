@@ -58,3 +58,16 @@ def test_parts_that_are_not_inside_are_named(small_system, tmp_path):
         alone.transcribe([torch.randn(8000)], "xllm")
     with pytest.raises(ConfigError, match="no trained llm"):
         XLLM.from_pretrained(tmp_path / "r", parts=("recognizer", "llm"))
+
+
+def test_a_renamed_part_may_lack_what_is_new(small_system, small_model):
+    weights = checkpoint.load_tensors(small_model / "model.safetensors")
+    weights = {
+        name.replace("speech.", "other."): value for name, value in weights.items() if name != "speech.adapter.bias"
+    }
+    checkpoint.save_tensors(small_model / "model.safetensors", weights)
+    with pytest.raises(ConfigError, match="no weights for speech.adapter.bias"):
+        checkpoint.load_into(small_system, small_model, {"speech"}, {"other": "speech"})
+    bias = small_system.speech.adapter.bias.clone()
+    loaded = checkpoint.load_into(small_system, small_model, {"speech"}, {"other": "speech"}, new=[".adapter.bias"])
+    assert loaded == {"speech"} and torch.equal(small_system.speech.adapter.bias, bias)

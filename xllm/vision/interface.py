@@ -1,8 +1,9 @@
 """The image and the video interface (paper 3.1, stage 2): a Q-Former and a linear adapter.
 
 Learned queries look at the patches of one picture through cross-attention in every second layer; the I-Adapter (or
-V-Adapter) is one linear layer into the LLM's embedding space. A film is its frames, one after another. Both are this
-class: the video interface begins as a copy of the trained image interface and is then trained apart.
+V-Adapter) is one linear layer into the LLM's embedding space. A film is its frames, one after another; with `motion`
+the queries of each look at the patches of all. Both are this class: the video interface begins as a copy of the trained
+image interface and is then trained apart.
 
 Where no pretrained Q-Former is at hand, each query can begin as one character of what stage 0 calls the picture
 (`draft`): as the speech interface reads the recogniser, this one reads the encoder's classifier.
