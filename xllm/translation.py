@@ -6,7 +6,7 @@ mBART-50 is in `xllm.mbart`.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -115,6 +115,22 @@ class ByChat:
         content = f"<text {nonce}>\n{text}\n</text {nonce}>"
         system = SYSTEM.format(nonce=nonce, **self._names)
         return Chat(self._model, (("system", system), ("user", content)), seed=0)
+
+
+def translator(
+    name: str, source: str, target: str, cache: Path, endpoint: Callable[[], Endpoint], device: str = "cpu"
+) -> Translator:
+    """Whom `name` means: a file of translations, mBART-50 in a folder or by its hub name, or else a chat model.
+
+    `endpoint` is made for a chat model only; `cache` is a folder. Raises ConfigError when the file is none.
+    """
+    from xllm.mbart import MBART, ByMBart
+
+    if Path(name).is_file():
+        return Given(Path(name), target)
+    if Path(name).is_dir() or name == MBART:
+        return ByMBart(source, target, cache, name, device=device)
+    return ByChat(endpoint(), name, source, target)
 
 
 def _nonce(text: str) -> str:

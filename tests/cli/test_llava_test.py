@@ -1,8 +1,10 @@
-"""`xllm eval llava-test`: reviews become the paper's table, what has no scores is counted, misuse is said."""
+"""`xllm eval llava-test`: from pictures to the paper's table; what has no scores is counted, misuse is said."""
 
 import json
 
 import pytest
+from llava_data import answers_file, llava_data, rate
+from openai_server import OpenAIServer
 
 REVIEWS = [
     {"question_id": 0, "category": "conv", "content": "8 10\nGood."},
@@ -67,3 +69,108 @@ def test_files_that_are_no_reviews_are_usage_errors(xllm, tmp_path, content):
 def test_two_ways_to_count_are_one_too_many(xllm, reviews):
     code, out, err = xllm("eval", "llava-test", "--reviews", reviews, "--from-text", "--paper-scoring")
     assert code == 2 and out == "" and "choose one" in err
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """A server that translates and judges, named by the environment."""
+
+    def reply(body):
+        if body["messages"][0]["content"].startswith("You translate"):
+            return "in English"
+        return rate(body, "6 8")
+
+    with OpenAIServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "a-long-key")
+        yield server
+
+
+def test_a_model_answers_and_a_judge_rates(xllm, seeing, served, tmp_path):
+    data = llava_data(tmp_path / "data", 3)
+    run = (
+        "eval",
+        "llava-test",
+        "--data",
+        data,
+        "--model",
+        seeing / "seeing",
+        "--max-tokens",
+        4,
+        "-o",
+        tmp_path / "run",
+        "--json",
+    )
+    code, out, err = xllm(*run, "--until", "answers")
+    assert code == 0 and out == "" and not served.requests, err
+    answers = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [row["question_id"] for row in answers] == ["0", "1", "2"]
+    code, out, err = xllm(*run, "--judge-model", "judge")
+    assert code == 0 and percents(out) == dict.fromkeys(("conv", "detail", "complex", "all"), 75.0), err
+    before = len(served.requests)
+    assert before >= 3 and xllm(*run, "--judge-model", "judge")[:2] == (0, out) and len(served.requests) == before
+    (tmp_path / "run" / "reviews.jsonl").unlink()  # the replies are kept apart
+    assert xllm(*run, "--judge-model", "judge")[:2] == (0, out) and len(served.requests) == before
+
+
+def test_questions_without_translations_are_translated(xllm, seeing, served, tmp_path):
+    data = llava_data(tmp_path / "data", 3, chinese=False)
+    run = (
+        "eval",
+        "llava-test",
+        "--data",
+        data,
+        "--model",
+        seeing / "seeing",
+        "-o",
+        tmp_path / "run",
+        "--until",
+        "questions",
+    )
+    assert xllm(*run)[0] == 2
+    assert xllm(*run, "--translator", "gpt") == (0, "", "")
+    assert len(served.requests) == 3 and "into Chinese" in served.requests[0].body["messages"][0]["content"]
+
+
+def test_what_is_missing_is_said_and_the_rest_is_scored(xllm, served, tmp_path):
+    data, answers = llava_data(tmp_path / "data"), answers_file(tmp_path / "answers.jsonl")
+    run = ("eval", "llava-test", "--data", data, "--answers", answers, "-o", tmp_path / "run", "--judge-model", "judge")
+    code, out, err = xllm(*run, "--max-calls", 4, "--concurrency", 1)
+    assert code == 1 and "4 of 4" in out and "reviews: 2 missing: not asked: the limit of 4 calls" in err
+    assert "the same command goes on" in err
+    code, out, err = xllm(*run, "--baseline", tmp_path / "run")
+    assert code == 0 and "6 of 6" in out and "+0.0" in out and len(served.requests) == 6
+
+
+def test_pictures_that_are_not_there_cost_their_questions_only(xllm, seeing, served, tmp_path):
+    data = llava_data(tmp_path / "data")
+    (data / "images" / "0001.jpg").unlink()
+    run = ("--model", seeing / "seeing", "--max-tokens", 2, "-o", tmp_path / "run", "--judge-model", "judge")
+    code, out, err = xllm("eval", "llava-test", "--data", data, *run)
+    assert code == 1 and "3 of 3" in out and "0001.jpg" in err and "3, 4, 5" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "--data and -o"),
+        (("--data", "."), "--data and -o"),
+        (("--data", ".", "-o", "run"), "who judges"),
+        (("--data", ".", "-o", "run", "--judge-model", "j", "--max-cost", "1"), "--prices"),
+        (("--data", ".", "-o", "run", "--judge-model", "j", "--model", "m", "--answers", "a"), "choose one"),
+        (("--data", ".", "-o", "run", "--judge-model", "j"), "question90.jsonl: cannot be read"),
+    ],
+)
+def test_what_is_not_enough_to_go_on_is_a_usage_error(xllm, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = xllm("eval", "llava-test", *options)
+    assert code == 2 and out == "" and message in " ".join(err.split()), err
+
+
+def test_without_a_key_nothing_is_lost(xllm, monkeypatch, tmp_path):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    data, answers = llava_data(tmp_path / "data"), answers_file(tmp_path / "answers.jsonl")
+    run = ("--data", data, "--answers", answers, "-o", tmp_path / "run", "--judge-model", "judge")
+    code, _, err = xllm("eval", "llava-test", *run)
+    assert code == 2 and "export OPENAI_API_KEY" in err
+    assert len((tmp_path / "run" / "english.jsonl").read_text().splitlines()) == 6

@@ -216,13 +216,16 @@ def read_reviews(path: Path) -> list[Review]:
     Of a row count `question_id`, `category`, `content`, and `mark`, `swapped`, `sample` if present; scores that another
     program has put beside them do not. Raises ConfigError, naming the row.
     """
+    return [_review(row, f"{path}: review {number}") for number, row in enumerate(read_rows(path), start=1)]
+
+
+def read_rows(path: Path) -> list:
+    """The values of a JSON list, or of JSON Lines. Raises ConfigError."""
     text = _text(path)
     if text.lstrip().startswith("["):
-        rows = _json(text, str(path))
-    else:
-        lines = enumerate(text.split("\n"), start=1)
-        rows = [_json(line, f"{path}:{number}") for number, line in lines if line.strip()]
-    return [_review(row, f"{path}: review {number}") for number, row in enumerate(rows, start=1)]
+        return _json(text, str(path))
+    lines = enumerate(text.split("\n"), start=1)
+    return [_json(line, f"{path}:{number}") for number, line in lines if line.strip()]
 
 
 def score(

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from xllm_cli.console import note, result, show_rows, show_warnings
+from xllm_cli.console import FAILED, note, progress_bar, result, show_rows, show_warnings
 
 COLUMNS = {"conv": "Conversation", "detail": "Detail description", "complex": "Complex reasoning", "all": "All"}
 # The paper's Table 1; LLaVA's row was judged by GPT-4, the others by ChatGPT.
@@ -17,40 +18,208 @@ PAPER = {
     "X-LLM w/ 4M (paper)": (74.8, 83.7, 86.5, 81.9),
     "X-LLM w/ 4M no init (paper)": (64.7, 71.9, 85.0, 73.8),
 }
+ASKED, ANSWERS, JUDGE, SCORES = "What is asked", "Answers", "Judge", "Scores"
 
 
 def llava_test(
-    reviews: Annotated[Path, typer.Option(help="Reviews to score: JSON list or JSON Lines, as LLaVA's scripts write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with LLaVA-test's files (docs/evaluation.md).", rich_help_panel=ASKED)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the COCO pictures; images/ in --data.", rich_help_panel=ASKED)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run: goes on with what is there.", rich_help_panel=ASKED),
+    ] = None,
+    until: Annotated[
+        Literal["questions", "answers", "english", "reviews"] | None,
+        typer.Option(help="Stop after this step.", rich_help_panel=ASKED),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Who answers: a model of the package or a checkpoint folder. [tiny]", rich_help_panel=ANSWERS
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Answers that exist, in Chinese or English: question_id, text.", rich_help_panel=ANSWERS),
+    ] = None,
+    translator: Annotated[
+        str | None,
+        typer.Option(
+            help="Who translates: a file of translations, a folder of mBART-50, or a chat model. [--judge-model; "
+            "question90_zh.json for the questions where --data has it]",
+            rich_help_panel=ANSWERS,
+        ),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.", rich_help_panel=ANSWERS)] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers written at once.", rich_help_panel=ANSWERS)] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=ANSWERS)] = "auto",
+    judge_model: Annotated[
+        str | None,
+        typer.Option(help="A chat model at OPENAI_BASE_URL, with OPENAI_API_KEY.", rich_help_panel=JUDGE),
+    ] = None,
+    both_orders: Annotated[
+        bool, typer.Option("--both-orders", help="Ask again with GPT-4's answer first.", rich_help_panel=JUDGE)
+    ] = False,
+    samples: Annotated[int, typer.Option(min=1, help="Reviews of each question.", rich_help_panel=JUDGE)] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the judge.", rich_help_panel=JUDGE)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Sent to the judge.", rich_help_panel=JUDGE)] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.", rich_help_panel=JUDGE)] = 8,
+    max_calls: Annotated[int | None, typer.Option(min=0, help="Requests at most.", rich_help_panel=JUDGE)] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Start none once this is spent; needs --prices.", rich_help_panel=JUDGE)
+    ] = None,
+    prices: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Of a million tokens in, and out.", rich_help_panel=JUDGE),
+    ] = None,
+    reviews: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score these instead: JSON list or JSON Lines, as LLaVA's scripts write.", rich_help_panel=SCORES
+        ),
+    ] = None,
     from_text: Annotated[
-        bool, typer.Option("--from-text", help="Also read scores that a review states in words.")
+        bool, typer.Option("--from-text", help="Also read scores stated in words.", rich_help_panel=SCORES)
     ] = False,
     paper_scoring: Annotated[
-        bool, typer.Option("--paper-scoring", help="Average reviews without scores as -1, as the paper did.")
+        bool, typer.Option("--paper-scoring", help="Unscored is -1, as in the paper.", rich_help_panel=SCORES)
     ] = False,
-    baseline: Annotated[Path | None, typer.Option(help="Reviews of another run, to compare with by question.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No warnings.")] = False,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Another run, or its reviews, to compare with.", rich_help_panel=SCORES)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=SCORES)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings.")] = False,
 ) -> None:
-    """Scores relative to GPT-4 from a judge's reviews, with 95% intervals, beside the paper's Table 1."""
-    from xllm.evaluation.judge import read_reviews, score
-    from xllm.evaluation.relative import difference, summarize
+    """Answers about pictures, judged beside GPT-4's: relative scores with 95% intervals, beside the paper's Table 1.
+
+    xllm eval llava-test --data llava_test --images val2014 --judge-model gpt-4o-mini -o run
+
+    xllm eval llava-test --reviews review.json
+    """
+    from xllm.evaluation.judge import read_reviews
 
     show_warnings(quiet)
     if from_text and paper_scoring:
         raise typer.BadParameter("--from-text and --paper-scoring count the same reviews in two ways; choose one")
-    judged = score(read_reviews(reviews), from_text)
+    other = read_reviews(baseline / "reviews.jsonl" if baseline.is_dir() else baseline) if baseline else []
+    missing: dict[str, dict] = {}
+    if reviews is not None:
+        name, found, said = str(reviews), read_reviews(reviews), {}
+    else:
+        if data is None or output is None:
+            raise typer.BadParameter("give --data and -o for a run, or --reviews to score what there is")
+        if model and answers:
+            raise typer.BadParameter("--model answers anew, --answers has been answered; choose one")
+        if judge_model is None and until in (None, "reviews"):
+            raise typer.BadParameter("who judges? give --judge-model, or stop before: --until english")
+        if max_cost is not None and prices is None:
+            raise typer.BadParameter("--max-cost needs --prices IN OUT, those of a million tokens")
+        name = str(output)
+        asking = {"concurrency": concurrency, "max_calls": max_calls, "max_cost": max_cost, "prices": prices}
+        judge = {"temperature": temperature, "seed": seed, "samples": samples, "both_orders": both_orders}
+        answering = {"max_tokens": max_tokens, "batch_size": batch_size}
+        with progress_bar(quiet) as bar:
+            found, said, missing = _run(
+                data,
+                images or data / "images",
+                output,
+                until,
+                answers,
+                model or "tiny",
+                translator,
+                device,
+                judge_model,
+                judge,
+                answering,
+                asking,
+                bar,
+            )
+    if found is not None:
+        _show(name, found, said, other, from_text, paper_scoring, as_json)
+    for step, failures in missing.items():
+        for reason in dict.fromkeys(map(str, failures.values())):
+            names = [key for key, error in failures.items() if str(error) == reason]
+            note(f"error: {step}: {len(names)} missing: {reason}: {', '.join(names)}")
+    if any(missing.values()):
+        note(f"what there is stands in {output}; the same command goes on with the rest")
+        raise typer.Exit(FAILED)
+
+
+def _run(
+    data, images, output, until, answers, model, translator, device, judge_model, judge, answering, asking, bar
+) -> tuple[list | None, dict, dict]:
+    """The steps up to `until`: reviews, if it comes to them, what the judge was shown, and what is missing by step."""
+    from xllm.endpoint import Endpoint
+    from xllm.evaluation.llava_test import QUESTIONS_ZH, Judge, Run, read_data
+    from xllm.translation import translator as find_translator
+
+    items, rules = read_data(data)
+    tasks: dict[str, Any] = {}
+
+    def progress(step: str, done: int, total: int) -> None:
+        tasks.setdefault(step, bar.add_task(step, total=total) if step not in tasks else None)
+        bar.update(tasks[step], completed=done)
+
+    @cache
+    def endpoint() -> Endpoint:
+        return Endpoint(output / "replies", **asking)
+
+    @cache
+    def loaded():
+        from xllm.device import resolve_device
+        from xllm.model import XLLM
+
+        return XLLM.from_pretrained(model, resolve_device(device))
+
+    def translating(by: str, source: str, target: str):
+        return find_translator(by, source, target, output / "translations", endpoint, device)
+
+    missing = {}
+    with Run(output, items, progress) as run:
+        if answers is not None:
+            answered = run.given(answers)
+        else:
+            given = data / QUESTIONS_ZH
+            by = str(given) if given.exists() else translator or judge_model
+            asked = run.questions(cache(partial(translating, by, "en", "zh")), by)
+            missing["questions"] = asked.failures
+            if until == "questions":
+                return None, {}, missing
+            answered = run.answers(asked.texts, loaded, model, images, **answering)
+        missing["answers"] = answered.failures
+        if until in ("questions", "answers"):
+            return None, {}, missing
+        by = translator or judge_model
+        english = run.english(answered.texts, cache(partial(translating, by, "zh", "en")), by)
+        missing["english"] = english.failures
+        if until == "english":
+            return None, {}, missing
+        found, missing["reviews"] = run.reviews(english.texts, rules, endpoint, Judge(judge_model, **judge))
+        said = {name: run.items[name].case(text).said for name, text in english.texts.items()}
+        return found, said, missing
+
+
+def _show(name, reviews, said, other, from_text: bool, paper_scoring: bool, as_json: bool) -> None:
+    from xllm.evaluation.judge import score
+    from xllm.evaluation.relative import difference, summarize
+
+    judged = score(reviews, from_text, said)
     figures = summarize(judged, paper_scoring)
-    gaps = difference(score(read_reviews(baseline), from_text), judged) if baseline else {}
+    gaps = difference(score(other, from_text), judged) if other else {}
     unscored = [row.question_id for row in judged if row.scores is None]
     if as_json:
-        summary = {"reviews": str(reviews), "from_text": from_text, "paper_scoring": paper_scoring}
+        summary = {"reviews": name, "from_text": from_text, "paper_scoring": paper_scoring}
         summary |= {"relative": {name: asdict(figure) for name, figure in figures.items()}, "unscored": unscored}
-        if baseline:
-            summary |= {"baseline": str(baseline), "minus baseline": {name: asdict(gap) for name, gap in gaps.items()}}
+        if other:
+            summary |= {"minus baseline": {name: asdict(gap) for name, gap in gaps.items()}}
         result(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
         return
     rows = [("", *(COLUMNS.get(name, name) for name in figures))]
-    rows.append((str(reviews), *(_cell(figure.percent, "{:.1f}") for figure in figures.values())))
+    rows.append((name, *(_cell(figure.percent, "{:.1f}") for figure in figures.values())))
     rows.append(("95% interval", *(_cell(figure.low, "{:.1f}-{:.1f}", figure.high) for figure in figures.values())))
     rows.append(("scored", *(f"{f.scored} of {f.scored + f.unscored}" for f in figures.values())))
     if gaps:
