@@ -72,7 +72,7 @@ def test_films_show_the_motion_of_their_label(folder, tmp_path, motion):
             cover = darkness(tmp_path / "film.mp4")
             assert cover.shape == (16, 112, 112)
             mass = cover.sum((1, 2))
-            if motion == "闪烁":
+            if motion == "闪动":
                 seen = mass > mass.max() / 2
                 assert (mass[~seen] < mass.max() / 50).all() and 5 <= seen.sum() <= 12
                 assert all(len(set(seen[i::step])) == 2 for step in (2, 4) for i in range(step))

@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from xllm.corpora import tiny_pictures, tiny_stamps
-from xllm.corpora.tiny_drawings import drawings
+from xllm.corpora.tiny_drawings import drawings, glyphs
 from xllm.errors import XLLMError
 from xllm.manifest import iterate_manifest
 
@@ -20,12 +20,12 @@ KNOWN = {*ANIMALS, *"心红一个瓢虫蜘蛛"}
 GROUPS = {"subgroups": {"0": "animal-mammal", "1": "emotion"}}
 
 
-def pack(folder, name, version="1.0.0", **members):
-    """A package as `npm pack` makes it; the members are JSON files."""
+def pack(folder, name, files=(), version="1.0.0", **members):
+    """A package as `npm pack` makes it; the members are JSON files, `files` others."""
     with tarfile.open(folder / f"{name}-{version}.tgz", "w:gz") as tar:
-        for member, content in members.items():
-            data = json.dumps(content).encode()
-            info = tarfile.TarInfo(f"package/{member}.json")
+        documents = {f"{member}.json": json.dumps(content).encode() for member, content in members.items()}
+        for member, data in (documents | dict(files)).items():
+            info = tarfile.TarInfo(f"package/{member}")
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
 
@@ -62,8 +62,14 @@ def packages(tmp_path):
     pack_style(folder, "fluent-emoji-flat", codes)
     pack_style(folder, "twemoji", codes[:3], height=10)
     pack_style(folder, "openmoji", codes)
-    for style in tiny_pictures.STYLES[3:]:
-        pack_style(folder, style, ["unnamed"])
+    for style in (*tiny_pictures.STYLES[3:], *tiny_pictures.ICONS):
+        pack_style(folder, style, codes if style == "ph" else ["unnamed"])
+    about = {"version": "1.0.0", "license": "MIT"}
+    webp = io.BytesIO()
+    Image.new("RGBA", (40, 20), (204, 0, 51, 255)).save(webp, "webp", lossless=True)
+    pack(folder, tiny_pictures.SOLID, {f"assets/{code}.webp": webp.getvalue() for code in codes}, package=about)
+    font = {"files/noto-emoji-emoji-400-normal.woff": ImageFont.load_default(20).font_bytes}
+    pack(folder, tiny_pictures.LINES, font, package=about, unicode={"[0]": "U+20,U+41-42", "[1]": "U+31"})
     return folder
 
 
@@ -113,6 +119,24 @@ def test_a_style_without_code_points_is_known_by_its_names(tmp_path):
     assert found.keys() == {"2764"} and "redheart" in found["2764"]
 
 
+def test_an_icon_may_be_numbered(tmp_path):
+    about = {"info": {}, "package": {}}
+    icons = {name: {"body": f"<g id='{name}'/>"} for name in ("cat-1", "cat-2", "tiger")}
+    pack(tmp_path, "iconify-json-ph", icons={"icons": icons}, chars={}, **about)
+    pack(tmp_path, "iconify-json-noto", icons={"icons": {}}, chars={"1f408": "cat", "1f405": "tiger"}, **about)
+    found = drawings(tmp_path, "ph")
+    assert found.keys() == {"1f408", "1f405"} and "cat-1" in found["1f408"]
+
+
+def test_a_font_is_drawn_black_on_white(packages):
+    found = glyphs(packages, tiny_pictures.LINES)
+    assert found.keys() == {"41", "42", "31"}, "a space shows nothing"
+    assert found["41"].tobytes() != found["42"].tobytes()
+    picture = tiny_pictures.picture(found["31"])
+    assert picture.size == (112, 112) and picture.getpixel((0, 56)) == (255, 255, 255)
+    assert {r == g == b for _, (r, g, b) in picture.getcolors(112**2)} == {True}
+
+
 def test_what_is_missing_or_damaged_is_said(packages, tmp_path):
     with pytest.raises(XLLMError, match="emojibase-data.*npm pack"):
         tiny_pictures.concepts(tmp_path, KNOWN)
@@ -134,6 +158,7 @@ def test_splits_share_no_picture_and_the_tests_things_and_style_are_not_trained_
     assert len(names["test-concepts"]) == 2 and len(names["train"]) == 19
     assert "openmoji" not in styles["train"] | styles["dev"] | styles["test-concepts"]
     assert styles["test-style"] == {"openmoji"} and names["test-style"] == names["train"] - {"红心"}
+    assert styles["train"] >= {"ph", tiny_pictures.SOLID} and not {"ph", tiny_pictures.SOLID} & styles["test-concepts"]
     assert len(rows["dev"]) == 2 and names["dev"] <= names["train"]
     wordings = {part: {row["instruction"] for row in rows[part]} for part in rows}
     assert len(wordings["train"]) > 2 and all(len(wordings[part]) == 1 for part in rows if part != "train")

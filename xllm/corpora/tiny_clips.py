@@ -83,7 +83,7 @@ def _blinking(chance: random.Random, motion: str, times: Sequence[float]) -> Ite
 
 def poses(motion: str, chance: random.Random) -> list[Pose]:
     """One telling of a motion, frame by frame."""
-    kinds = {"变大": _sizing, "变小": _sizing, "旋转": _turning, "闪烁": _blinking}
+    kinds = {"变大": _sizing, "变小": _sizing, "旋转": _turning, "闪动": _blinking}
     return list(kinds.get(motion, _moving)(chance, motion, [i / (FRAMES - 1) for i in range(FRAMES)]))
 
 

@@ -1,14 +1,16 @@
 """Emoji as npm packages keep them, and from SVG to pixels.
 
 `emojibase-data` has the names; an iconify package has the drawings of one style and which code points they stand for.
+Another style comes as picture files, and one as a font.
 """
 
 import json
+import re
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from xllm.errors import XLLMError
 from xllm.pictures import open_picture, over_white
@@ -21,16 +23,28 @@ SVG = (
 )
 
 
-def member(folder: Path, package: str, member: str) -> dict | list:
-    """What a JSON file of the packed npm `package` in `folder` holds. Raises XLLMError."""
+def _read(folder: Path, package: str, wanted: str) -> dict[str, bytes]:
+    """Files of the packed npm `package` in `folder` whose paths match `wanted`, by path. Raises XLLMError."""
     found = sorted(folder.glob(f"{package}-[0-9]*.tgz"))
     if not found:
-        raise XLLMError(f"{folder}: no {package}-*.tgz; run: npm pack @iconify-json/… emojibase-data (docs/data.md)")
+        raise XLLMError(f"{folder}: no {package}-*.tgz; run npm pack (docs/data.md has the list)")
     try:
         with tarfile.open(found[-1]) as tar:
-            return json.load(tar.extractfile(f"package/{member}"))
-    except (OSError, EOFError, KeyError, ValueError, tarfile.TarError) as error:
-        raise XLLMError(f"{found[-1]}: {member} cannot be read ({error}); run npm pack again") from None
+            files = {file.name.removeprefix("package/"): file for file in tar if file.isfile()}
+            read = {name: tar.extractfile(files[name]).read() for name in sorted(files) if re.fullmatch(wanted, name)}
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise XLLMError(f"{found[-1]}: cannot be read ({error}); run npm pack again") from None
+    if not read:
+        raise XLLMError(f"{found[-1]}: has no {wanted}; run npm pack again")
+    return read
+
+
+def member(folder: Path, package: str, member: str) -> dict | list:
+    """What a JSON file of the packed npm `package` in `folder` holds. Raises XLLMError."""
+    try:
+        return json.loads(_read(folder, package, re.escape(member))[member])
+    except ValueError as error:
+        raise XLLMError(f"{package}-*.tgz: {member} cannot be read ({error}); run npm pack again") from None
 
 
 def plain(code: str) -> str:
@@ -43,7 +57,7 @@ def drawings(folder: Path, style: str) -> dict[str, str]:
     package = f"iconify-json-{style}"
     icons, names = member(folder, package, "icons.json"), member(folder, package, "chars.json")
     if not names:
-        own = {name.replace("-", ""): name for name in icons["icons"]}
+        own = {re.sub("-1$", "", name).replace("-", ""): name for name in icons["icons"]}
         named = member(folder, f"iconify-json-{NAMED}", "chars.json")
         names = {code: own.get(name.replace("-", "")) for code, name in named.items()}
     found = {}
@@ -52,6 +66,25 @@ def drawings(folder: Path, style: str) -> dict[str, str]:
         if icon is not None:
             width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
             found[plain(code)] = SVG.format(width, height, icon["body"])
+    return found
+
+
+def pictures(folder: Path, package: str) -> dict[str, bytes]:
+    """Picture files by code point sequence, of a package that keeps them as `assets/1f43c.webp`."""
+    return {plain(Path(name).stem): data for name, data in _read(folder, package, r"assets/[0-9a-f-]+\.webp").items()}
+
+
+def glyphs(folder: Path, package: str) -> dict[str, Image.Image]:
+    """Black on white by code point, of a fontsource package: its regular font and the code points in it."""
+    (font,) = _read(folder, package, r"files/.*-emoji-400-normal\.woff").values()
+    font, found = ImageFont.truetype(BytesIO(font), SIDE), {}
+    for span in ",".join(member(folder, package, "unicode.json").values()).split(","):
+        first, _, last = span.removeprefix("U+").partition("-")
+        for code in range(int(first, 16), int(last or first, 16) + 1):
+            glyph = Image.new("RGB", (2 * SIDE, 2 * SIDE), "white")
+            ImageDraw.Draw(glyph).text((SIDE, SIDE), chr(code), font=font, fill="black", anchor="mm")
+            if box := ImageOps.invert(glyph).getbbox():
+                found[f"{code:x}"] = glyph.crop(box)
     return found
 
 

@@ -18,6 +18,7 @@ from xllm.text import normalize, reading
 FRAMES = range(4, 9)  # of a film
 WORDS = 12_000  # most frequent words, told as if they were pictures
 COMMONEST = 3_000  # of these, too abstract to be seen beside what is heard
+INVENTED = 8_000  # names of characters at random: whatever is in a slot is to be said, however rare its characters
 TIMES = 6  # that each concept is asked about in each way; words once
 PICTURED = 12_000  # sentences heard beside a picture
 REPEATED = 3  # times that each turn of the few dialogues stands in the text
@@ -38,9 +39,9 @@ MOTIONS = {
     "变大": "小中大",
     "变小": "大中小",
     "旋转": "中斜倒斜",
-    "闪烁": "中无",
+    "闪动": "中无",
 }
-CYCLES = ("旋转", "闪烁")  # these repeat, the others happen once
+CYCLES = ("旋转", "闪动")  # these repeat, the others happen once
 
 
 def frame_states(motion: str, frames: int) -> list[str]:
@@ -83,6 +84,12 @@ def told_rows(concepts: Sequence[tuple[str, str | None]], words: Sequence[str], 
                 answer = YES if asked == name else NO
                 yield {"told": {"image": name}, "instruction": question, "response": answer}
                 yield spoken_question(draw, name, question, answer)
+
+
+def invented(characters: Sequence[str], count: int, seed: int = 0) -> list[str]:
+    """Names that mean nothing, every character as often as any other."""
+    draw = random.Random(seed)
+    return ["".join(draw.choices(characters, k=draw.randint(1, 6))) for _ in range(count)]
 
 
 def spoken_question(draw: random.Random, name: str, question: str, answer: str) -> dict:
@@ -134,6 +141,7 @@ def prepare(concepts: Sequence[tuple[str, str | None]], wheels: Path, target: Pa
     texts = [row for name in ("text", "stretches") for row in iterate_manifest(target / f"{name}.jsonl")]
     pictured = list(heard_with_picture(texts, [*(name for name, _ in concepts), *words[COMMONEST:]]))
     random.Random(seed + 1).shuffle(pictured)
+    words += invented([c for c in sorted(known) if reading(c)], INVENTED, seed)
     rows = [*told_rows(concepts, words, seed), *pictured[:PICTURED], *[*dialogues(wheels)] * REPEATED]
     rows = [row for row in rows if "reading" not in row or row["reading"]]
     random.Random(seed + 2).shuffle(rows)

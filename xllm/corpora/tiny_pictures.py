@@ -1,19 +1,20 @@
-"""Pictures with Chinese names for `tiny`: emoji in eleven styles, and Tux Paint's stamps.
+"""Pictures with Chinese names for `tiny`: emoji in many styles, icons, and Tux Paint's stamps.
 
 A tenth of the things and the whole of one style are kept for two tests: of things never seen, and of known things
-drawn by another hand. Stamps only train, as their names are looser.
+drawn by another hand. Icons and stamps only train, as their names are looser.
 """
 
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
 from xllm.corpora import tiny_stamps
-from xllm.corpora.tiny_drawings import SIDE, draw, drawings, member, plain
+from xllm.corpora.tiny_drawings import SIDE, draw, drawings, glyphs, member, pictures, plain
 from xllm.corpora.tiny_instructions import ASK
 from xllm.errors import XLLMError
 from xllm.files import write_atomic, write_jsonl_atomic
@@ -44,6 +45,11 @@ STYLES = (  # of training
     *("emojione", "emojione-v1", "emojione-monotone", "fxemoji"),
 )
 TEST_STYLE = "openmoji"
+ICONS = (  # iconify packages that draw some of the things, under English names
+    *("streamline-emojis", "game-icons", "icon-park", "hugeicons", "ph", "tabler", "lucide", "fa6-solid"),
+    *("streamline-color", "streamline-plump-color", "streamline-kameleon-color"),
+)
+SOLID, LINES = "lobehub-fluent-emoji-3d", "fontsource-noto-emoji"  # rendered bodies; a font of outlines
 STAMPS = "stamps"
 HELD_OUT = 0.1  # share of the things that are never trained on
 DEV = 0.05  # share of the other pictures
@@ -101,12 +107,14 @@ def split(names: Mapping[str, Iterable[str]], seed: int) -> dict[str, list[tuple
     }
 
 
-def picture(source: str | Path) -> Image.Image:
-    """An SVG or a picture file, fit into SIDE x SIDE pixels of white."""
-    if isinstance(source, str) or source.suffix == ".svg":
+def picture(source: str | bytes | Path | Image.Image) -> Image.Image:
+    """An SVG, a picture, or a file of either, fit into SIDE x SIDE pixels of white."""
+    if isinstance(source, Image.Image):
+        image = source
+    elif isinstance(source, str) or (isinstance(source, Path) and source.suffix == ".svg"):
         image = draw(source)
     else:
-        with open_picture(source) as opened:
+        with open_picture(BytesIO(source) if isinstance(source, bytes) else source) as opened:
             image = over_white(opened)
     return ImageOps.pad(image, (SIDE, SIDE), color="white")
 
@@ -117,12 +125,18 @@ def licences(folder: Path, stamps: Path | None) -> str:
         f"Drawn {SIDE} x {SIDE} pixels large on white, else unchanged. The films beside are made of the pictures in",
         f"{', '.join(STYLES)}.\n\n| folder | package | by | licence |\n|---|---|---|---|",
     ]
-    for style in (*STYLES, TEST_STYLE):
+    for style in (*STYLES, TEST_STYLE, *ICONS):
         package = f"iconify-json-{style}"
         about, version = member(folder, package, "info.json"), member(folder, package, "package.json")["version"]
         by, terms = about["author"], about["license"]
-        made = f"{by['name']}, {by['url']} | {terms['title']}, {terms['url']}"
+        made = " | ".join(f"{at.get('title', at.get('name'))}, {at.get('url', '')}" for at in (by, terms))
         lines.append(f"| {style} | npm @iconify-json/{style} {version} | {made} |")
+    for package, npm, by in (
+        (SOLID, "@lobehub/fluent-emoji-3d", "Microsoft"),
+        (LINES, "@fontsource/noto-emoji", "Google"),
+    ):
+        about = member(folder, package, "package.json")
+        lines.append(f"| {package} | npm {npm} {about['version']} | {by} | {about['license']} |")
     names = member(folder, "emojibase-data", "package.json")
     lines.append(f"| names | npm emojibase-data {names['version']} | {names['author']} | {names['license']} |")
     if stamps is not None:
@@ -151,9 +165,14 @@ def prepare(
         part: [(f"{style}/{codes[name]}", name, drawn[style][codes[name]]) for style, name in pictures]
         for part, pictures in parts.items()
     }
+    held = {name for _, name in parts["test-concepts"]}
+    taught = {name: code for name, code in codes.items() if name in {name for _, name in parts["train"]}}
+    more = {style: drawings(folder, style) for style in ICONS}
+    more |= {SOLID: pictures(folder, SOLID), LINES: glyphs(folder, LINES)}
+    for style, known_as in more.items():
+        sources["train"] += [(f"{style}/{code}", n, known_as[code]) for n, code in taught.items() if code in known_as]
     counts = {}
     if stamps is not None:
-        held = {name for _, name in parts["test-concepts"]}
         found = list(tiny_stamps.stamps(stamps, lambda name: _nameable(name, known)))
         if not found:
             raise XLLMError(f"{stamps}: no stamps there; unpack tuxpaint-stamps-default (docs/data.md)")
