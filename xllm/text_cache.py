@@ -1,14 +1,11 @@
 """A folder of texts by key, one file each, which threads and processes may share."""
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
 from xllm.errors import ConfigError
 from xllm.files import write_atomic
-
-_WRITING = threading.Lock()  # `write_atomic` is safe between processes, not between threads at one file
 
 
 class TextCache:
@@ -35,7 +32,6 @@ class TextCache:
     def put(self, key: str, text: str, **about: Any) -> None:
         """Keep a text, on disk when this returns, and what it is `about`. Raises ConfigError when it cannot be."""
         try:
-            with _WRITING:
-                write_atomic(self._path(key), json.dumps({"text": text, **about}))
+            write_atomic(self._path(key), json.dumps({"text": text, **about}))
         except OSError as error:
             raise ConfigError(f"{self.folder}: the cache cannot be written: {error.strerror}") from None

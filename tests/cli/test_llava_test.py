@@ -148,6 +148,8 @@ def test_pictures_that_are_not_there_cost_their_questions_only(xllm, seeing, ser
     run = ("--model", seeing / "seeing", "--max-tokens", 2, "-o", tmp_path / "run", "--judge-model", "judge")
     code, out, err = xllm("eval", "llava-test", "--data", data, *run)
     assert code == 1 and "3 of 3" in out and "0001.jpg" in err and "3, 4, 5" in err
+    code, out, err = xllm("eval", "llava-test", "--data", data, *run, "--images", tmp_path / "nowhere")
+    assert code == 2 and "no such folder; --images" in err
 
 
 @pytest.mark.parametrize(

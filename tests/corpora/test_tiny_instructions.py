@@ -1,7 +1,10 @@
 """Instructions of `tiny`: what is told can be asked, and the answer follows from it."""
 
+from collections import Counter
+
 import pytest
 
+from xllm.checkpoint import find
 from xllm.corpora.tiny_instructions import (
     ASK,
     MOTIONS,
@@ -10,9 +13,11 @@ from xllm.corpora.tiny_instructions import (
     film,
     frame_states,
     heard_with_picture,
+    invented,
     told_rows,
 )
 from xllm.manifest import FRAME, keys
+from xllm.speech.units import Units
 
 CONCEPTS = [("熊猫", "动物"), ("苹果", "水果"), ("银河", None)]
 
@@ -45,6 +50,18 @@ def test_answers_follow_from_what_is_told():
         if "speech" in told:
             assert len(row["reading"].split()) == len(told["speech"]) and row["instruction"] in ASK["speech"]
     assert {row["response"] for row in rows if "动物" in row["instruction"]} == {"熊猫"}
+
+
+def test_invented_names_use_every_character_alike():
+    names = invented("熊猫苹果", 4000, seed=1)
+    assert names == invented("熊猫苹果", 4000, seed=1) != invented("熊猫苹果", 4000, seed=2)
+    assert {len(name) for name in names} == set(range(1, 7))
+    counts = Counter("".join(names))
+    assert counts.keys() == set("熊猫苹果") and min(counts.values()) > 0.8 * max(counts.values())
+
+
+def test_the_packaged_system_can_spell_every_motion():
+    assert set("".join(MOTIONS)) <= set(Units.load(find("tiny") / "tokenizer").characters)
 
 
 def test_a_picture_beside_speech_shows_something_that_is_said():

@@ -14,4 +14,6 @@ def test_misheard_syllables_share_two_of_three_parts():
     for a, b in changed:
         assert len(set(syllable_parts(UNITS.syllables[a])) & set(syllable_parts(UNITS.syllables[b]))) == 2
     assert heard == UNITS.mishear(said, seeded(0)) and heard != UNITS.mishear(said, seeded(1))
+    noisy = UNITS.mishear(said, seeded(0), 0.8)
+    assert 0.5 < sum(a != b for a, b in zip(said, noisy, strict=True)) / len(said) < 0.8
     assert UNITS.syllables.index("zhang4") in heard, "what nothing sounds like is heard right"

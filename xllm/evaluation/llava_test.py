@@ -130,10 +130,15 @@ class Run:
         return self._keep("questions", list(texts), _translating(translator, texts))
 
     def answers(self, asked: Mapping[str, str], model: Callable[[], Any], name: str, images: Path, **options) -> Done:
-        """Greedy answers of `model()`, an XLLM, to questions about their pictures in the folder `images`."""
+        """Greedy answers of `model()`, an XLLM, to questions about their pictures in the folder `images`.
+
+        Raises ConfigError when there is no such folder.
+        """
         from xllm.chat import GREEDY, answer_rows
         from xllm.manifest import keys
 
+        if not images.is_dir():
+            raise ConfigError(f"{images}: no such folder; --images names that of the pictures (COCO val2014)")
         self._agree("model", name)
 
         def work(names: list[str]) -> Iterator[tuple[str, Row | XLLMError]]:

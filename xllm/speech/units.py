@@ -67,10 +67,10 @@ class Units:
         parts = [set(syllable_parts(syllable)) for syllable in self.syllables]
         return [[j for j, other in enumerate(parts) if len(own & other) == 2] or [i] for i, own in enumerate(parts)]
 
-    def mishear(self, syllables: list[int], generator: torch.Generator) -> list[int]:
-        """A reading as a recogniser might hear it: some syllables replaced by ones that sound alike."""
+    def mishear(self, syllables: list[int], generator: torch.Generator, share: float = MISHEARD) -> list[int]:
+        """A reading as a recogniser might hear it: a `share` of syllables replaced by ones that sound alike."""
         heard = list(syllables)
-        for place in (torch.rand(len(heard), generator=generator) < MISHEARD).nonzero().flatten().tolist():
+        for place in (torch.rand(len(heard), generator=generator) < share).nonzero().flatten().tolist():
             alike = self._alike[heard[place]]
             heard[place] = alike[int(torch.randint(len(alike), (), generator=generator))]
         return heard
