@@ -158,13 +158,15 @@ with sync_playwright() as p:
     label("Text").fill("window.bad")
     told["hostile"] = view.locator("article dd").first.inner_text()
     told["drawn"] = view.locator("article img").first.evaluate("image => image.decode().then(() => image.naturalWidth)")
-    told["bad"] = view.evaluate("window.bad ?? null")
     view.screenshot(path=shots + "/wide.png")
     view.set_viewport_size({"width": 380, "height": 800})
     told["fits"] = view.evaluate("document.documentElement.scrollWidth <= 380")
     told["scrolls"] = view.evaluate("(b => b.scrollWidth > b.clientWidth)(document.querySelector('.box'))")
     view.screenshot(path=shots + "/narrow.png")
     told["elsewhere"] = [url for url in asked if not url.startswith(("file://" + path, "data:"))]
+    view.evaluate("hostile => document.querySelector('h1').innerHTML = hostile", "<img src=x onerror='window.bad = 3'>")
+    view.wait_for_timeout(500)
+    told["bad"] = view.evaluate("window.bad ?? null")  # the policy holds even where text would get out
     browser.close()
 print(json.dumps(told | {"errors": errors}))
 """
