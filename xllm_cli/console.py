@@ -5,6 +5,7 @@
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ def result(text: str) -> None:
     """Text on stdout, at once, so that pipes see it as soon as it is known."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def command_line() -> str:
+    """The command that runs, as one may type it again."""
+    return shlex.join(["xllm", *sys.argv[1:]])
 
 
 def show_rows(rows: Sequence[Sequence[str]]) -> None:

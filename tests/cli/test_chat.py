@@ -306,3 +306,9 @@ def test_eval_answers_counts_and_swaps(xllm, seeing, chat):
     assert summary["right"]["questions"] == 2 and summary["failed"] == 2
     written = [json.loads(line) for line in (seeing / "out" / "answers-right.jsonl").read_text().splitlines()]
     assert [row["id"] for row in written] == ["red", "blue"] and all("right" in row for row in written)
+    report = json.loads((seeing / "out" / "report.json").read_text())
+    _, right, swapped = report["tables"]["By what was shown"]
+    assert right[:2] == ["right", str(summary["right"]["percent"])] and right[3] == "2" and swapped[0] == "swapped"
+    assert [s["numbers"]["exact"] for s in report["samples"][:3]] == [*(int(row["right"]) for row in written), None]
+    assert report["samples"][0]["media"] == [{"kind": "image", "path": str(seeing / "red.png")}]
+    assert "2 of 6 failed" in (seeing / "out" / "report.md").read_text()

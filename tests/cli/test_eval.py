@@ -87,6 +87,34 @@ def test_known_errors_give_the_known_table(xllm, stand_in, spoken, tmp_path):
     assert summary["engines"]["cif"]["real_time_factor"] > 0 and summary["failures"] == []
 
 
+def test_the_report_stands_beside_the_papers_table(xllm, stand_in, spoken, tmp_path):
+    spoken.write_text(spoken.read_text() + json.dumps({"id": "gone", "speech": "gone.wav", "response": "天"}) + "\n")
+    code, _, _ = xllm("eval", "asr", spoken, "-o", tmp_path / "out", "--device", "cpu", "--batch-size", 2)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    table = report["tables"]["As the paper's Table 4"]
+    assert code == 1 and table[0][1:] == [
+        "m.jsonl",
+        *(f"AISHELL-2 test-{device}" for device in ("ios", "android", "mic")),
+    ]
+    assert table[1:3] == [
+        ["cif (ours)", "33.33 (33.33-33.33)", "", "", ""],
+        ["xllm (ours)", "0.00 (0.00-0.00)", "", "", ""],
+    ]
+    assert table[4] == ["X-LLM (paper)", "", "8.7", "9.0", "9.4"]
+    assert report["figures"]["engines"]["cif"]["cer"] == 33.33 and report["figures"]["failed"] == 1
+    assert report["settings"] == {"manifest": str(spoken), "model": "tiny", "batch_size": 2, "device": "cpu"}
+    assert report["command"].startswith("xllm eval asr /") and report["command"].endswith("--batch-size 2")
+    samples = {(s["id"], s["group"]): s for s in report["samples"]}
+    assert len(samples) == 8 and samples["0", "cif"]["wrong"] and not samples["0", "xllm"]["wrong"]
+    assert (
+        samples["gone", "cif"]["numbers"] == {"CER %": None} and "gone.wav" in samples["gone", "cif"]["texts"]["error"]
+    )
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| cif (ours) | 33.33 (33.33-33.33) |" in text and "1 samples failed" in text
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert html.count("data:audio/wav;base64,") == 3 and html.endswith("</html>\n"), "a sound is in the page once"
+
+
 def test_a_terminal_gets_a_drawn_table(xllm, stand_in, spoken, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     code, out, _ = xllm("eval", "asr", spoken, "--engine", "cif", "--quiet")
@@ -126,8 +154,9 @@ def test_nothing_but_failures_is_a_count_of_them(xllm, small_model, tmp_path):
     code, out, err = xllm("eval", "asr", path, "--model", small_model)
     assert code == 1 and out.split() == ["failed", "1"] and "1 of 1 samples failed" in err
     path.write_text("{broken\n")
-    code, out, _ = xllm("eval", "asr", path, "--model", small_model, "--json")
+    code, out, _ = xllm("eval", "asr", path, "--model", small_model, "--json", "-o", tmp_path / "out")
     assert code == 1 and json.loads(out)["engines"] == {}
+    assert "X-LLM (paper)" in (tmp_path / "out" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

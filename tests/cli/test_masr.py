@@ -59,11 +59,20 @@ def test_without_a_picture_or_with_a_bad_one(xllm, seeing, small_model):
 
 
 def test_eval_prints_speech_alone_beside_speech_and_picture(xllm, seeing):
-    code, out, _ = xllm("eval", "masr", manifest(seeing), "--model", seeing / "seeing", "--swap", "--json", "-q")
+    options = ["--model", seeing / "seeing", "--swap", "--json", "-q", "-o", seeing / "out"]
+    code, out, _ = xllm("eval", "masr", manifest(seeing), *options)
     summary = json.loads(out)
     assert code == 0
     assert list(summary["engines"]) == [f"{e} {s}" for e in ("cif", "xllm") for s in ("S", "S+V", "S+wrong")]
     assert set(summary["differences"]) == {f"{e} {s} minus {e} S" for e in ("cif", "xllm") for s in ("S+V", "S+wrong")}
     assert summary["differences"]["cif S+wrong minus cif S"]["utterances"] == 2
+    report = json.loads((seeing / "out" / "report.json").read_text())
+    table = report["tables"]["As the paper's Table 4"]
+    assert table[0][1:] == ["S", "S+V", "S+wrong"] and [row[0] for row in table[1:3]] == ["cif (ours)", "xllm (ours)"]
+    assert all("-" in cell for row in table[1:3] for cell in row[1:]), "every figure has its interval"
+    assert ["X-LLM (paper, VSDial-CN test-orig)", "3.4", "4.7 / 4.3", ""] in table
+    assert ["CIF-based Model (paper, VSDial-CN test-art)", "6.0", "5.3", ""] in table
+    shown = {s["group"]: [medium["kind"] for medium in s["media"]] for s in report["samples"]}
+    assert shown["cif S"] == ["speech"] and shown["cif S+V"] == ["image", "speech"]
     code, out, err = xllm("eval", "masr", manifest(seeing, image=None), "--model", seeing / "seeing")
     assert code == 1 and "has no image" in err

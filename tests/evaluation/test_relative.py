@@ -102,7 +102,7 @@ def test_intervals_hold_the_figure_narrow_with_questions_and_do_not_depend_on_th
 
 def test_the_interval_covers_as_often_as_it_says(monkeypatch):
     """Of 100 samples of 40 questions from one population, the interval of about 95 holds the population's figure."""
-    monkeypatch.setattr("xllm.evaluation.relative.RESAMPLES", 400)
+    monkeypatch.setattr("xllm.evaluation.bootstrap.RESAMPLES", 400)
     population = drawn(5, 4000)
     truth = 100 * sum(c for c, _ in population) / sum(r for _, r in population)
     covered = 0

@@ -4,14 +4,14 @@ A relative score is 100 x mean(candidate) / mean(reference), a ratio of means (L
 Rows are joined by question id. What is unscored is counted beside the figure and is no part of it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from xllm.errors import ConfigError
+from xllm.evaluation.bootstrap import interval
 from xllm.evaluation.judge import Judged, Scores
-from xllm.evaluation.recognition import RESAMPLES
 
 ALL = "all"
 ORDER = ("conv", "detail", "complex")  # of the paper's columns; other categories follow by name
@@ -125,9 +125,9 @@ def _relative(questions: dict[str, _Question], paper_scoring: bool) -> Relative:
     counts = scored, len(questions) - scored, sum(q.unscored_reviews for q in questions.values())
     if table.sum(0)[1] <= 0:  # no rows, or too many that count as -1
         return Relative(None, None, None, None, None, *counts)
-    interval = (None, None) if paper_scoring else _interval(lambda draw: _percent(table[draw]), len(table))
+    around = (None, None) if paper_scoring else interval(lambda draw: _percent(table[draw]), len(table), 1)
     candidate, reference = (round(float(mean), 2) for mean in table.mean(0))
-    return Relative(round(_percent(table), 1), *interval, candidate, reference, *counts)
+    return Relative(round(_percent(table), 1), *around, candidate, reference, *counts)
 
 
 def _difference(part: dict[str, _Question], one: dict[str, _Question], other: dict[str, _Question]) -> Difference:
@@ -136,13 +136,5 @@ def _difference(part: dict[str, _Question], one: dict[str, _Question], other: di
         return Difference(None, None, None, 0, len(part))
     a, b = (_table(run[i] for i in both) for run in (one, other))
     points = round(_percent(b) - _percent(a), 1)
-    interval = _interval(lambda draw: _percent(b[draw]) - _percent(a[draw]), len(both))
-    return Difference(points, *interval, len(both), len(part) - len(both))
-
-
-def _interval(figure: Callable[[np.ndarray], float], size: int) -> tuple[float, float]:
-    """95% interval of a figure of `size` questions, drawn with replacement, with a fixed seed."""
-    random = np.random.default_rng(0)
-    figures = [figure(random.integers(0, size, size)) for _ in range(RESAMPLES)]
-    low, high = np.percentile(figures, [2.5, 97.5])
-    return round(float(low), 1), round(float(high), 1)
+    around = interval(lambda draw: _percent(b[draw]) - _percent(a[draw]), len(both), 1)
+    return Difference(points, *around, len(both), len(part) - len(both))

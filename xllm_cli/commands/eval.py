@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from xllm_cli.commands.llava_test import llava_test
-from xllm_cli.console import FAILED, note, progress_bar, result, show_rows, show_warnings
+from xllm_cli.console import FAILED, command_line, note, progress_bar, result, show_rows, show_warnings
+from xllm_cli.tables import OTHER_DATA, TWICE, answer_table, picture_table, speech_table
 
 app = typer.Typer(no_args_is_help=True, help="Measure systems.")
 app.command("llava-test")(llava_test)
@@ -19,7 +20,10 @@ app.command("llava-test")(llava_test)
 Manifest = Annotated[Path, typer.Argument(help="Samples with speech and response (docs/data.md).")]
 Model = Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")]
 Engine = Annotated[Literal["both", "xllm", "cif"], typer.Option(help="Which engine, or both side by side.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for per-sample JSONL and summary.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder for per-sample JSONL, summary and report (.json, .md, .html)."),
+]
 Baseline = Annotated[Path | None, typer.Option(help="Output folder of another run, to compare with.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -96,8 +100,10 @@ def answers(
 ) -> None:
     """Share of questions answered exactly, with its 95% interval; with --swap also when shown the wrong thing."""
     from xllm.errors import XLLMError
+    from xllm.evaluation import report
     from xllm.evaluation.answers import accuracy, read_questions, swapped
     from xllm.evaluation.answers import answers as ask
+    from xllm.evaluation.samples import answered_samples
     from xllm.files import write_atomic, write_jsonl_atomic
 
     show_warnings(quiet)
@@ -105,8 +111,9 @@ def answers(
     if output:
         _check_writable(output)
     loaded = _load(model, device)
-    summary: dict = {"manifest": str(manifest), "model": model}
-    failed = 0
+    settings = {"manifest": str(manifest), "model": model}
+    summary: dict = dict(settings)
+    failed, samples = 0, []
     with progress_bar(quiet) as bar:
         for name, asked in {"right": rows, **({"swapped": swapped(rows)} if swap else {})}.items():
             task = bar.add_task(name, total=len(asked))
@@ -118,6 +125,7 @@ def answers(
             summary[name] = asdict(accuracy(scored)) if scored else None
             if output:
                 write_jsonl_atomic(output / f"answers-{name}.jsonl", (r.as_dict() for r in scored))
+                samples += answered_samples(name, asked, results)
     summary["failed"] = failed
     if output:
         write_atomic(output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
@@ -127,6 +135,12 @@ def answers(
         for name in ("right", "swapped"):
             if counted := summary.get(name):
                 result("{0:<8} {percent:5.1f}% ({low:.1f}-{high:.1f}) of {questions}\n".format(name, **counted))
+    if output:
+        figures = {name: value for name, value in summary.items() if name not in settings}
+        tables = {"By what was shown": answer_table({name: figures[name] for name in figures if name != "failed"})}
+        notes = [f"{failed} of {len(samples)} failed and are left out."] if failed else []
+        settings |= {"limit": limit, "seed": seed, "batch_size": batch_size, "device": device}
+        report.write(output, report.Report("Answers", tables, figures, samples, settings, notes, command_line()))
     if failed:
         raise typer.Exit(FAILED)
 
@@ -177,9 +191,31 @@ def _evaluate(task, settings, columns, pairs, broken, output, baseline, batch_si
     else:
         show_rows(_rows(summary))
         _show_worst(scores)
+    if output:
+        used = settings | {"batch_size": batch_size, "device": device}
+        _report(output, task, used, summary, {name: (columns[name][1], run) for name, run in runs.items()})
     if failures:
         note(f"{len(failures)} of {len(samples) + len(broken)} samples failed")
         raise typer.Exit(FAILED)
+
+
+def _report(output: Path, task: str, settings: dict, summary: dict, runs: dict) -> None:
+    """The report of a recognition; `runs` are the utterances and the run of each column."""
+    from xllm.evaluation.report import Report, write
+    from xllm.evaluation.samples import heard_samples
+
+    if task == "masr":
+        title, table, notes = "Recognition of speech beside pictures", picture_table(summary["engines"]), [TWICE]
+    else:
+        title, notes = "Recognition of speech", []
+        table = speech_table(summary["engines"], Path(settings["manifest"]).name)
+    tables = {"As the paper's Table 4": table, "In detail": _rows(summary)}
+    figures = {name: value for name, value in summary.items() if name not in settings}
+    samples = [s for name, (utterances, run) in runs.items() for s in heard_samples(name, utterances, run)]
+    notes = [OTHER_DATA, *notes]
+    if summary["failed"]:
+        notes += [f"{summary['failed']} samples failed and are left out; `failures` in report.json says why."]
+    write(output, Report(title, tables, figures, samples, settings, notes, command_line()))
 
 
 def _file(task: str, column: str) -> str:
