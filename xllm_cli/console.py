@@ -7,8 +7,10 @@ import logging
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -27,6 +29,17 @@ def result(text: str) -> None:
 def command_line() -> str:
     """The command that runs, as one may type it again."""
     return shlex.join(["xllm", *sys.argv[1:]])
+
+
+def check_writable(folder: Path) -> None:
+    """Learn before the work, not after it, that its results cannot be written."""
+    from xllm.errors import ConfigError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"-o {folder}: cannot write there: {error.strerror}; choose another folder") from None
 
 
 def show_rows(rows: Sequence[Sequence[str]]) -> None:

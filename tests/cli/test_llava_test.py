@@ -109,6 +109,10 @@ def test_a_model_answers_and_a_judge_rates(xllm, seeing, served, tmp_path):
     assert code == 0 and percents(out) == dict.fromkeys(("conv", "detail", "complex", "all"), 75.0), err
     before = len(served.requests)
     assert before >= 3 and xllm(*run, "--judge-model", "judge")[:2] == (0, out) and len(served.requests) == before
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [s["numbers"]["our score"] for s in report["samples"]] == [6.0] * 3 and report["samples"][0]["media"]
+    assert report["samples"][1]["texts"]["question"] == "Question 1?"
+    assert "X-LLM (paper)" in (tmp_path / "run" / "report.md").read_text()
     (tmp_path / "run" / "reviews.jsonl").unlink()  # the replies are kept apart
     assert xllm(*run, "--judge-model", "judge")[:2] == (0, out) and len(served.requests) == before
 

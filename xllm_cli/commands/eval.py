@@ -1,7 +1,6 @@
 """`xllm eval`: how good a system is."""
 
 import json
-import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from xllm_cli.commands.llava_test import llava_test
-from xllm_cli.console import FAILED, command_line, note, progress_bar, result, show_rows, show_warnings
+from xllm_cli.console import FAILED, check_writable, command_line, note, progress_bar, result, show_rows, show_warnings
 from xllm_cli.tables import OTHER_DATA, TWICE, answer_table, picture_table, speech_table
 
 app = typer.Typer(no_args_is_help=True, help="Measure systems.")
@@ -109,7 +108,7 @@ def answers(
     show_warnings(quiet)
     rows = read_questions(manifest, limit, seed)
     if output:
-        _check_writable(output)
+        check_writable(output)
     loaded = _load(model, device)
     settings = {"manifest": str(manifest), "model": model}
     summary: dict = dict(settings)
@@ -164,7 +163,7 @@ def _evaluate(task, settings, columns, pairs, broken, output, baseline, batch_si
     samples = next(iter(columns.values()))[1]
     others = _baseline(baseline, task, columns, samples) if baseline else {}
     if output:
-        _check_writable(output)
+        check_writable(output)
     runs = _measure(columns, settings["model"], batch_size, device, quiet) if samples else {}
     unheard = {position: message for run in runs.values() for position, message in run.failures.items()}
     failures = [*broken, *(unheard[position] for position in sorted(unheard))]
@@ -234,17 +233,6 @@ def _baseline(folder: Path, task: str, columns, utterances) -> dict:
         if wanted.isdisjoint((s.id, s.reference) for s in other):
             raise ConfigError(f"--baseline {folder}: {_file(task, name)} has no sample of this manifest")
     return scores
-
-
-def _check_writable(folder: Path) -> None:
-    """Learn before the work, not after it, that its results cannot be written."""
-    from xllm.errors import ConfigError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ConfigError(f"-o {folder}: cannot write there: {error.strerror}; choose another folder") from None
 
 
 def _measure(columns, model: str, batch_size: int, device: str, quiet: bool) -> dict:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from xllm_cli.console import FAILED, note, progress_bar, result, show_rows, show_warnings
+from xllm_cli.console import FAILED, check_writable, command_line, note, progress_bar, result, show_rows, show_warnings
 
 COLUMNS = {"conv": "Conversation", "detail": "Detail description", "complex": "Complex reasoning", "all": "All"}
 # The paper's Table 1; LLaVA's row was judged by GPT-4, the others by ChatGPT.
@@ -30,7 +30,12 @@ def llava_test(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the run: goes on with what is there.", rich_help_panel=ASKED),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the run, which goes on with what is there, and of the report.",
+            rich_help_panel=ASKED,
+        ),
     ] = None,
     until: Annotated[
         Literal["questions", "answers", "english", "reviews"] | None,
@@ -106,9 +111,11 @@ def llava_test(
     if from_text and paper_scoring:
         raise typer.BadParameter("--from-text and --paper-scoring count the same reviews in two ways; choose one")
     other = read_reviews(baseline / "reviews.jsonl" if baseline.is_dir() else baseline) if baseline else []
-    missing: dict[str, dict] = {}
+    cases, pictures, missing = {}, {}, {}
     if reviews is not None:
-        name, found, said = str(reviews), read_reviews(reviews), {}
+        name, found = str(reviews), read_reviews(reviews)
+        if output:
+            check_writable(output)
     else:
         if data is None or output is None:
             raise typer.BadParameter("give --data and -o for a run, or --reviews to score what there is")
@@ -123,7 +130,7 @@ def llava_test(
         judge = {"temperature": temperature, "seed": seed, "samples": samples, "both_orders": both_orders}
         answering = {"max_tokens": max_tokens, "batch_size": batch_size}
         with progress_bar(quiet) as bar:
-            found, said, missing = _run(
+            found, cases, pictures, missing = _run(
                 data,
                 images or data / "images",
                 output,
@@ -139,7 +146,10 @@ def llava_test(
                 bar,
             )
     if found is not None:
-        _show(name, found, said, other, from_text, paper_scoring, as_json)
+        settings = {"from_text": from_text, "paper_scoring": paper_scoring, "baseline": baseline and str(baseline)}
+        if reviews is None:
+            settings["run"] = json.loads((output / "run.json").read_text(encoding="utf-8"))
+        _show(name, found, other, settings, cases, pictures, output, as_json)
     for step, failures in missing.items():
         for reason in dict.fromkeys(map(str, failures.values())):
             names = [key for key, error in failures.items() if str(error) == reason]
@@ -151,8 +161,8 @@ def llava_test(
 
 def _run(
     data, images, output, until, answers, model, translator, device, judge_model, judge, answering, asking, bar
-) -> tuple[list | None, dict, dict]:
-    """The steps up to `until`: reviews, if it comes to them, what the judge was shown, and what is missing by step."""
+) -> tuple[list | None, dict, dict, dict]:
+    """The steps up to `until`: reviews, if it comes to them, their cases and pictures, and what is missing by step."""
     from xllm.endpoint import Endpoint
     from xllm.evaluation.llava_test import QUESTIONS_ZH, Judge, Run, read_data
     from xllm.translation import translator as find_translator
@@ -188,36 +198,53 @@ def _run(
             asked = run.questions(cache(partial(translating, by, "en", "zh")), by)
             missing["questions"] = asked.failures
             if until == "questions":
-                return None, {}, missing
+                return None, {}, {}, missing
             answered = run.answers(asked.texts, loaded, model, images, **answering)
         missing["answers"] = answered.failures
         if until in ("questions", "answers"):
-            return None, {}, missing
+            return None, {}, {}, missing
         by = translator or judge_model
         english = run.english(answered.texts, cache(partial(translating, by, "zh", "en")), by)
         missing["english"] = english.failures
         if until == "english":
-            return None, {}, missing
+            return None, {}, {}, missing
         found, missing["reviews"] = run.reviews(english.texts, rules, endpoint, Judge(judge_model, **judge))
-        said = {name: run.items[name].case(text).said for name, text in english.texts.items()}
-        return found, said, missing
+        cases = {name: run.items[name].case(text) for name, text in english.texts.items()}
+        return found, cases, {item.id: images / item.image for item in items}, missing
 
 
-def _show(name, reviews, said, other, from_text: bool, paper_scoring: bool, as_json: bool) -> None:
+def _show(name, reviews, other, settings: dict, cases, pictures, output: Path | None, as_json: bool) -> None:
+    """Score, print, and write the report."""
+    from xllm.evaluation import report
     from xllm.evaluation.judge import score
     from xllm.evaluation.relative import difference, summarize
+    from xllm.evaluation.samples import judged_samples
 
-    judged = score(reviews, from_text, said)
-    figures = summarize(judged, paper_scoring)
-    gaps = difference(score(other, from_text), judged) if other else {}
+    judged = score(reviews, settings["from_text"], {name: case.said for name, case in cases.items()})
+    figures = summarize(judged, settings["paper_scoring"])
+    gaps = difference(score(other, settings["from_text"]), judged) if other else {}
     unscored = [row.question_id for row in judged if row.scores is None]
+    summary = {"reviews": name, **settings}
+    summary |= {"relative": {name: asdict(figure) for name, figure in figures.items()}, "unscored": unscored}
+    if other:
+        summary |= {"minus baseline": {name: asdict(gap) for name, gap in gaps.items()}}
+    rows = _rows(name, figures, gaps)
+    counted = "counted as -1" if settings["paper_scoring"] else "left out"
+    said = f"unscored, {counted}: {len(unscored)} of {len(judged)} reviews, questions {', '.join(unscored)}"
     if as_json:
-        summary = {"reviews": name, "from_text": from_text, "paper_scoring": paper_scoring}
-        summary |= {"relative": {name: asdict(figure) for name, figure in figures.items()}, "unscored": unscored}
-        if other:
-            summary |= {"minus baseline": {name: asdict(gap) for name, gap in gaps.items()}}
         result(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
-        return
+    else:
+        show_rows(rows)
+        if unscored:
+            note(said)
+    if output:
+        samples = list(judged_samples(reviews, judged, cases, pictures))
+        tables, notes = {"As the paper's Table 1": rows}, [said] if unscored else []
+        report.write(output, report.Report("LLaVA-test", tables, summary, samples, settings, notes, command_line()))
+
+
+def _rows(name: str, figures: dict, gaps: dict) -> list[tuple[str, ...]]:
+    """The paper's Table 1 with ours above."""
     rows = [("", *(COLUMNS.get(name, name) for name in figures))]
     rows.append((name, *(_cell(figure.percent, "{:.1f}") for figure in figures.values())))
     rows.append(("95% interval", *(_cell(figure.low, "{:.1f}-{:.1f}", figure.high) for figure in figures.values())))
@@ -227,10 +254,7 @@ def _show(name, reviews, said, other, from_text: bool, paper_scoring: bool, as_j
         rows.append(("minus baseline", *(_cell(g.points, "{:+.1f} ({:+.1f}..{:+.1f})", g.low, g.high) for g in gap)))
     if list(figures) == list(COLUMNS):
         rows += [(name, *map(str, printed)) for name, printed in PAPER.items()]
-    show_rows(rows)
-    if unscored:
-        counted = "counted as -1" if paper_scoring else "left out"
-        note(f"unscored, {counted}: {len(unscored)} of {len(judged)} reviews, questions {', '.join(unscored)}")
+    return rows
 
 
 def _cell(value: float | None, form: str, *more: float | None) -> str:
