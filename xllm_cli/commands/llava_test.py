@@ -246,7 +246,7 @@ def _show(name, reviews, other, settings: dict, cases, pictures, output: Path | 
 def _rows(name: str, figures: dict, gaps: dict) -> list[tuple[str, ...]]:
     """The paper's Table 1 with ours above."""
     rows = [("", *(COLUMNS.get(name, name) for name in figures))]
-    rows.append((name, *(_cell(figure.percent, "{:.1f}") for figure in figures.values())))
+    rows.append((Path(name).name, *(_cell(figure.percent, "{:.1f}") for figure in figures.values())))
     rows.append(("95% interval", *(_cell(figure.low, "{:.1f}-{:.1f}", figure.high) for figure in figures.values())))
     rows.append(("scored", *(f"{f.scored} of {f.scored + f.unscored}" for f in figures.values())))
     if gaps:
