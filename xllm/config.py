@@ -112,7 +112,7 @@ class VisionInterfaceConfig(Config):
     layers: int = 12
     dropout: float = 0.1
     draft: bool = Field(False, description="queries begin as the name that stage 0's classifier gives the picture")
-    motion: bool = Field(False, description="a film's queries look at all of its frames; the paper's at one each")
+    motion: bool = Field(False, description="with draft: the query after a film's name begins as what happens in it")
     text_weight: float = Field(0.0, description="pull towards the LLM's embeddings of what is seen, where it is told")
 
 
@@ -170,7 +170,7 @@ class StageConfig(Config):
     accumulate: int = 1
     workers: int = 0
     views: int = Field(1, description="stage 2: differently augmented versions of each utterance in the cache")
-    augment: bool = Field(True, description="SpecAugment and speed perturbation")
+    augment: bool = Field(True, description="SpecAugment and speed perturbation; crops; without, tokens are kept")
     flat_start: int = Field(0, description="stage 1: first epochs, tokens spread evenly over sound, no augmentation")
 
     lr: float = 3e-4

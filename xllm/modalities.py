@@ -51,11 +51,11 @@ def _vision_interface(config: ModelConfig, encoder: nn.Module, llm_width: int, f
     from xllm.vision.naming import load_names
 
     if not config.image.draft:
-        return VisionInterface(config.image, encoder.width, llm_width, frames=frames)
+        return VisionInterface(config.image, encoder.width, llm_width, frames=frames, patches=encoder.tokens)
     if config.tokenizer is None:
         raise ConfigError("image.draft needs model.tokenizer: give the folder with units.txt and names.txt")
     names, characters = load_names(config.tokenizer), len(Units.load(config.tokenizer).characters)
-    return VisionInterface(config.image, encoder.width, llm_width, names, characters, frames)
+    return VisionInterface(config.image, encoder.width, llm_width, names, characters, frames, encoder.tokens)
 
 
 def _film_interface(config: ModelConfig, encoder: nn.Module, llm_width: int) -> nn.Module:

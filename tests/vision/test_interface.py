@@ -51,7 +51,7 @@ def test_blip2s_size():
 def test_a_film_in_a_batch_is_what_it_is_alone(motion):
     torch.manual_seed(0)
     config = VisionInterfaceConfig(queries=5, width=16, ffn=32, heads=2, layers=3, draft=True, motion=motion)
-    interface = VisionInterface(config, 24, 20, torch.tensor([[1, 2], [3, 0]]), characters=4, frames=4).eval()
+    interface = VisionInterface(config, 24, 20, torch.tensor([[1, 2], [3, 0]]), 4, frames=4, patches=7).eval()
     tokens = torch.randn(2, 3, 7, 24)
     together, lengths = interface(tokens, torch.tensor([3, 2]))
     alone, _ = interface(tokens[1:, :2], torch.tensor([2]))
@@ -59,17 +59,18 @@ def test_a_film_in_a_batch_is_what_it_is_alone(motion):
     torch.testing.assert_close(together[1, :10], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_with_motion_frames_look_at_each_other_and_know_which_comes_first():
+def test_with_motion_frames_know_what_becomes_of_the_thing():
     torch.manual_seed(0)
-    config = VisionInterfaceConfig(queries=5, width=16, ffn=32, heads=2, layers=3, motion=True)
-    interface = VisionInterface(config, 24, 20, frames=3).eval()
+    config = VisionInterfaceConfig(queries=5, width=16, ffn=32, heads=2, layers=3, draft=True, motion=True)
+    names = torch.tensor([[1, 2]])
+    interface = VisionInterface(config, 24, 20, names, 4, frames=3, patches=7).eval()
     tokens, three = torch.randn(1, 3, 7, 24), torch.tensor([3])
     film, back = (interface(t, three)[0].view(3, 5, 20) for t in (tokens, tokens.flip(1)))
-    assert (film - back.flip(0)).abs().max() > 1e-3
-    changed = tokens.clone()
-    changed[0, 2] += 1
-    assert (interface(changed, three)[0].view(3, 5, 20)[0] - film[0]).abs().max() > 1e-4
-    assert VisionInterface(config, 24, 20).state_dict().keys() < interface.state_dict().keys()
+    assert (film - back.flip(0)).abs().max() > 1e-3, "which frame comes first tells"
+    moved = tokens.clone()
+    moved[0, 2] = moved[0, 2].roll(1, 0)
+    assert (interface(moved, three)[0].view(3, 5, 20)[0] - film[0]).abs().max() > 1e-4, "and where things are later"
+    assert VisionInterface(config, 24, 20, names, 4).state_dict().keys() < interface.state_dict().keys()
 
 
 def test_a_film_has_one_name():

@@ -15,13 +15,19 @@ from xllm.media import probe_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import INSTRUCTIONS, Prompt, fill
-from xllm.speech.units import UNKNOWN, Units
+from xllm.speech.units import MISHEARD, UNKNOWN, Units
 from xllm.text import normalize
 from xllm.training.fbanks import Fbanks, Progress
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
 DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
+NOISY = 0.8  # at most this share of syllables is misheard beside a picture, so that pictures help to hear
 PATCH_SLOT, FRAME_SLOT = range(8, 33), range(6, 13)  # embeddings that a picture, or one frame, takes when told
+
+
+def _heard(row: dict[str, Any]) -> bool:
+    """Whether the row asks for what was said, not for an answer to it."""
+    return row["told"]["speech"] == normalize(row["response"])
 
 
 def _draw(generator: torch.Generator) -> float:
@@ -104,17 +110,18 @@ class TextExamples(Examples):
         if not told and (row["reading"] or not row["instruction"]):
             ids = self.prompt.text(row["response"])
             return {"ids": ids, "targets": ids}
-        slots = {name: [self._tell(name, text, row["reading"], generator)] for name, text in told.items()}
+        noise = NOISY * _draw(generator) if generator and told.keys() >= {"image", "speech"} and _heard(row) else 0.0
+        slots = {name: [self._tell(name, text, row["reading"], generator, noise)] for name, text in told.items()}
         prompt = self.prompt.ids(row["instruction"], slots, row["history"] or ())
         answer = self.prompt.answer(normalize(row["response"]) if told else row["response"])
         return {"ids": prompt + answer, "targets": [IGNORE] * len(prompt) + answer}
 
-    def _tell(self, name: str, text: str, reading: str, generator: torch.Generator | None) -> list[int]:
+    def _tell(self, name: str, text: str, reading: str, generator: torch.Generator | None, noise: float) -> list[int]:
         """Ids of the words in a slot: speech as syllables and characters, pictures and frames filled up with spaces."""
         if name == "speech":
             said, heard = self.units.encode_reading(reading), self.units.encode_reading(reading)
             if generator:
-                heard = self.units.mishear(said, generator)
+                heard = self.units.mishear(said, generator, max(noise, MISHEARD))
             ids = self.prompt.spell(" ".join(self.units.syllables[syllable] for syllable in heard))
             if generator:  # a C-Former is sure of some characters, of others it knows but the sound
                 sure = torch.rand(len(ids), generator=generator) < _draw(generator)

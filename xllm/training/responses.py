@@ -1,6 +1,6 @@
 """What stages 2 and 3 feed the model: instructions about any media, and responses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from xllm.text import normalize
 from xllm.training.cache import cached
 from xllm.training.examples import Examples
 from xllm.training.fbanks import Fbanks, Progress, fingerprint
+from xllm.training.looks import Looks
 
 
 class ResponseExamples(Examples):
@@ -24,7 +25,8 @@ class ResponseExamples(Examples):
     Speech comes as token vectors that the frozen recogniser computed once; with `views` above 1, each utterance under
     as many augmentations (the first is none), of which training draws one: the interface must not only see vectors of
     speech that the recogniser knows by heart. Where the interface reads characters, rows without any media stand in
-    for speech with those of their reading, partly misheard. Other media are loaded, and augmented, each time.
+    for speech with those of their reading, partly misheard. Pictures and films are loaded, and augmented, each time;
+    or their tokens are computed once, if the stage augments nothing.
     """
 
     def __init__(
@@ -35,11 +37,14 @@ class ResponseExamples(Examples):
         augment: bool,
         seed: int,
         folder: Path,
-        key: str,
+        keys: Mapping[str, str],
+        once: bool = False,
         cache: Path | None = None,
         progress: Progress | None = None,
     ):
-        """Token vectors of `model.recognizer`, whose weights `key` stands for, are kept in `folder`, fbanks in `cache`.
+        """Tokens of speech, and with `once` of all media, are kept in `folder`; `keys` stand for the encoders' weights.
+
+        Fbanks are kept in `cache`.
 
         Raises ManifestError when a sample needs a part that the model lacks.
         """
@@ -54,6 +59,11 @@ class ResponseExamples(Examples):
                 raise ManifestError(f"sample {self.name(item)!r} needs the {missing[0]} interface, which is not here")
             if used == ["speech"] and not media["speech"][item] and not self.recognizer.reads_characters:
                 raise ManifestError(f"sample {self.name(item)!r} has no speech, and this recogniser cannot do without")
+        self.looks: dict[str, Looks] = {}
+        for name in MODALITIES if once else ():
+            paths = [path for row in self.rows for path in self._seen(row).get(name, ())]
+            if paths:
+                self.looks[name] = Looks(name, paths, model, folder, keys[MODALITIES[name].encoder], progress)
         speech = media["speech"]
         self.spoken = [item for item, path in enumerate(speech) if path]
         self._number = {item: number for number, item in enumerate(self.spoken)}
@@ -66,7 +76,13 @@ class ResponseExamples(Examples):
         self.views = [
             cached(
                 folder / f"tokens-{view}",
-                {"files": files, "frozen": key, "view": view, "seed": seed, "width": self.recognizer.token_width},
+                {
+                    "files": files,
+                    "frozen": keys["recognizer"],
+                    "view": view,
+                    "seed": seed,
+                    "width": self.recognizer.token_width,
+                },
                 len(self.spoken),
                 lambda numbers, view=view: self._compute([self.spoken[n] for n in numbers], view),
                 lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
@@ -97,6 +113,10 @@ class ResponseExamples(Examples):
         row = self.rows[item]
         if not normalize(row["response"] or ""):
             return "no response"
+        for name, paths in self._seen(row).items():
+            failed = self.looks[name].failed if name in self.looks else {}
+            if reason := next((failed[path] for path in paths if path in failed), None):
+                return reason
         number = self._number.get(item)
         if number is None:
             return None if row["reading"] or self._seen(row) else "neither media nor reading"
@@ -121,11 +141,15 @@ class ResponseExamples(Examples):
         seen = self._seen(row)
         draw = generator if self.augment else None
         spoken = self._tokens(item, row, generator) if not seen or item in self._number else None
+        tokens = {
+            name: [self.looks[name][path] for path in paths] for name, paths in seen.items() if name in self.looks
+        }
         return {
-            "tokens": {} if spoken is None else {"speech": [spoken]},
+            "tokens": tokens if spoken is None else {**tokens, "speech": [spoken]},
             "features": {
                 name: [MODALITIES[name].load(Path(path), self.model.config, draw) for path in paths]
                 for name, paths in seen.items()
+                if name not in self.looks
             },
             "instruction": row["instruction"] or INSTRUCTIONS["asr"],
             "response": normalize(row["response"]),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from xllm import checkpoint
 from xllm.config import Recipe, StageConfig
 from xllm.errors import ConfigError
+from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.training.examples import Examples, PictureExamples, SpeechExamples, TextExamples
 from xllm.training.responses import ResponseExamples
@@ -58,7 +59,12 @@ def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trai
         training and config.augment,
         recipe.seed,
         (config.cache or config.output / "cache") / split,
-        weights_key(model.recognizer) if hasattr(model, "recognizer") else "",
+        {
+            row.encoder: weights_key(getattr(model, row.encoder))
+            for row in MODALITIES.values()
+            if hasattr(model, row.encoder)
+        },
+        not config.augment,
         config.cache and config.cache / split,
         progress,
     )
@@ -163,7 +169,7 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
         model.begin_with_names()
     if "video" in stage.trains and "video" not in loaded:  # begins as a copy of the image interface
         for folder in config.start_from:
-            checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"}, new=[".when."])
+            checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"}, new=[".motion."])
     model.requires_grad_(False)
     for part in stage.trains:
         try:

@@ -39,6 +39,11 @@ class VisionEncoder(nn.Module):
         """D."""
         return self.vit.embed_dim
 
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return self.vit.patch_embed.num_patches + self.vit.num_prefix_tokens
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels in 0..1, float [B, 3, H, W] of the configured size -> tokens [B, N, D], class token included."""
         return self.norm(self.vit.forward_features((pixels - self.mean) / self.std))
