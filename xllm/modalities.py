@@ -50,6 +50,8 @@ def _vision_interface(config: ModelConfig, encoder: nn.Module, llm_width: int, f
     from xllm.vision.interface import VisionInterface
     from xllm.vision.naming import load_names
 
+    if config.image.motion and not config.image.draft:
+        raise ConfigError("image.motion needs image.draft: it says what happens after a name")
     if not config.image.draft:
         return VisionInterface(config.image, encoder.width, llm_width, frames=frames, patches=encoder.tokens)
     if config.tokenizer is None:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from xllm.config import VisionInterfaceConfig
+from xllm.config import VisionEncoderConfig, VisionInterfaceConfig
 from xllm.dictionary import begin_with
+from xllm.errors import ConfigError
+from xllm.model import XLLM
 from xllm.vision.interface import VisionInterface
 
 
@@ -71,6 +73,13 @@ def test_with_motion_frames_know_what_becomes_of_the_thing():
     moved[0, 2] = moved[0, 2].roll(1, 0)
     assert (interface(moved, three)[0].view(3, 5, 20)[0] - film[0]).abs().max() > 1e-4, "and where things are later"
     assert VisionInterface(config, 24, 20, names, 4).state_dict().keys() < interface.state_dict().keys()
+
+
+def test_motion_without_a_name_is_refused(small_config):
+    image = VisionInterfaceConfig(queries=5, width=16, ffn=32, heads=2, layers=3, motion=True)
+    eyes = VisionEncoderConfig(size=16, patch=8, width=16, depth=1, heads=2)
+    with pytest.raises(ConfigError, match="needs image.draft"):
+        XLLM(small_config.model_copy(update={"image": image, "vision": eyes}), ["llm", "video"])
 
 
 def test_a_film_has_one_name():
