@@ -1,6 +1,6 @@
 """How long 90 reviews take against a local server of fixed latency, as a ratio to what that latency allows.
 
-    python benchmarks/judging.py [--latency 0.5] [--concurrency 8]
+python benchmarks/judging.py [--latency 0.5] [--concurrency 8]
 """
 
 import argparse
@@ -38,7 +38,8 @@ def main() -> None:
             reviews, failures = run.reviews(answers, rules, endpoint, Judge("judge"))
             took = time.perf_counter() - started
         ideal = math.ceil(QUESTIONS / given.concurrency) * given.latency
-        print(f"{len(reviews)} reviews, {len(failures)} failed: {took:.2f} s, {took / ideal:.2f} times the ideal {ideal:.2f} s")
+        print(f"{len(reviews)} reviews, {len(failures)} failed, concurrency {given.concurrency}")
+        print(f"{took:.2f} s, {took / ideal:.2f} times the ideal {ideal:.2f} s")
 
 
 if __name__ == "__main__":
