@@ -86,21 +86,14 @@ def served(monkeypatch):
         yield server
 
 
+def evaluating(tmp_path, seeing):
+    """The command that lets a random system answer the data in `tmp_path`."""
+    return "eval", "llava-test", "--data", tmp_path / "data", "--model", seeing / "seeing", "-o", tmp_path / "run"
+
+
 def test_a_model_answers_and_a_judge_rates(xllm, seeing, served, tmp_path):
-    data = llava_data(tmp_path / "data", 3)
-    run = (
-        "eval",
-        "llava-test",
-        "--data",
-        data,
-        "--model",
-        seeing / "seeing",
-        "--max-tokens",
-        4,
-        "-o",
-        tmp_path / "run",
-        "--json",
-    )
+    llava_data(tmp_path / "data", 3)
+    run = (*evaluating(tmp_path, seeing), "--max-tokens", 4, "--json")
     code, out, err = xllm(*run, "--until", "answers")
     assert code == 0 and out == "" and not served.requests, err
     answers = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
@@ -118,19 +111,8 @@ def test_a_model_answers_and_a_judge_rates(xllm, seeing, served, tmp_path):
 
 
 def test_questions_without_translations_are_translated(xllm, seeing, served, tmp_path):
-    data = llava_data(tmp_path / "data", 3, chinese=False)
-    run = (
-        "eval",
-        "llava-test",
-        "--data",
-        data,
-        "--model",
-        seeing / "seeing",
-        "-o",
-        tmp_path / "run",
-        "--until",
-        "questions",
-    )
+    llava_data(tmp_path / "data", 3, chinese=False)
+    run = (*evaluating(tmp_path, seeing), "--until", "questions")
     assert xllm(*run)[0] == 2
     assert xllm(*run, "--translator", "gpt") == (0, "", "")
     assert len(served.requests) == 3 and "into Chinese" in served.requests[0].body["messages"][0]["content"]
@@ -149,10 +131,10 @@ def test_what_is_missing_is_said_and_the_rest_is_scored(xllm, served, tmp_path):
 def test_pictures_that_are_not_there_cost_their_questions_only(xllm, seeing, served, tmp_path):
     data = llava_data(tmp_path / "data")
     (data / "images" / "0001.jpg").unlink()
-    run = ("--model", seeing / "seeing", "--max-tokens", 2, "-o", tmp_path / "run", "--judge-model", "judge")
-    code, out, err = xllm("eval", "llava-test", "--data", data, *run)
+    run = (*evaluating(tmp_path, seeing), "--max-tokens", 2, "--judge-model", "judge")
+    code, out, err = xllm(*run)
     assert code == 1 and "3 of 3" in out and "0001.jpg" in err and "3, 4, 5" in err
-    code, out, err = xllm("eval", "llava-test", "--data", data, *run, "--images", tmp_path / "nowhere")
+    code, out, err = xllm(*run, "--images", tmp_path / "nowhere")
     assert code == 2 and "no such folder; --images" in err
 
 

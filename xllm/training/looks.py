@@ -22,9 +22,10 @@ class Looks:
         self.modality, self.model = modality, model
         files = list(dict.fromkeys(paths))
         self._row = {path: number for number, path in enumerate(files)}
+        seen = model.config.model_dump(mode="json", include={"vision", "frames"})
         self._cache = cached(
             folder / f"tokens-{modality}",
-            {"files": fingerprint(files), "frozen": key, "frames": model.config.frames},
+            {"files": fingerprint(files), "frozen": key, "config": seen},
             len(files),
             lambda rows: (
                 x if isinstance(x, Exception) else x.flatten(1) for x in self._compute([files[r] for r in rows])

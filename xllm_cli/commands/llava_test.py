@@ -171,7 +171,8 @@ def _run(
     tasks: dict[str, Any] = {}
 
     def progress(step: str, done: int, total: int) -> None:
-        tasks.setdefault(step, bar.add_task(step, total=total) if step not in tasks else None)
+        if step not in tasks:
+            tasks[step] = bar.add_task(step, total=total)
         bar.update(tasks[step], completed=done)
 
     @cache
