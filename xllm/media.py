@@ -4,6 +4,7 @@ Formats are an allow-list and only the file itself is read, so no playlist or ne
 `pictures.py` and `films.py` open their files through here, too.
 """
 
+import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from xllm.errors import MediaError
+from xllm.members import Stretch, split_reference
 
 SAMPLE_RATE = 16_000  # Hz
 MAX_SECONDS = 24 * 3600.0
@@ -45,10 +47,18 @@ def name_of(source: Path | str | BinaryIO) -> str:
 
 
 def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
-    """`source` again, when it is an open file or a file that holds something. Raises MediaError."""
+    """`source` again, when it is an open file or a file that holds something; a member of an archive is opened.
+
+    Raises MediaError.
+    """
     if not isinstance(source, str | Path):
         return source
     path, name = Path(source), name_of(source)
+    if not path.exists() and (member := split_reference(name)):
+        try:
+            return io.BufferedReader(Stretch(*member))
+        except OSError as error:
+            raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
     if path.is_dir():
         raise MediaError(f"{name}: is a folder, not a media file")
     if not path.exists():

@@ -11,6 +11,7 @@ from torch import Tensor
 from xllm.errors import XLLMError
 from xllm.features import speech_features
 from xllm.media import load_audio
+from xllm.members import file_of
 from xllm.training.cache import RaggedCache, cached
 
 Progress = Callable[[str, int, int], None]  # what is computed, how many are done, of how many
@@ -18,9 +19,10 @@ Progress = Callable[[str, int, int], None]  # what is computed, how many are don
 
 def fingerprint(paths: Sequence[str]) -> str:
     """A hash of files' names, sizes and times: changes when any of them does."""
-    stats = [
-        (path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if os.path.exists(path) else path for path in paths
-    ]
+    stats = []
+    for path in paths:
+        file = file_of(path)
+        stats.append((path, os.stat(file).st_size, os.stat(file).st_mtime_ns) if os.path.exists(file) else path)
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
 
 
