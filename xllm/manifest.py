@@ -27,8 +27,8 @@ def _all_of(values, kind: type) -> bool:
     return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
-def parse_line(line: str, where: str) -> dict:
-    """One line of a manifest -> a sample with every key (None when absent); raises ManifestError at `where`."""
+def load_row(line: str, where: str) -> dict:
+    """One line of a manifest with the keys that it has; raises ManifestError at `where` when it is no sample."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -47,6 +47,12 @@ def parse_line(line: str, where: str) -> dict:
     for turn in history if isinstance(history, list) else [history] if history else ():
         if not isinstance(turn, dict) or not _all_of([turn.get(key) for key in ("instruction", "response")], str):
             raise ManifestError(f"{where}: 'history' must be a list of {{instruction, response}}, not {turn!r}")
+    return row
+
+
+def parse_line(line: str, where: str) -> dict:
+    """One line of a manifest -> a sample with every key (None when absent); raises ManifestError at `where`."""
+    row = load_row(line, where)
     sample = {key: row.get(key) for key in keys()}
     sample["id"] = sample["id"] or where
     sample["image"] = [row["image"]] if isinstance(row.get("image"), str) else row.get("image")

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xllm.config import ModelConfig
 from xllm.errors import ConfigError
 
 if TYPE_CHECKING:  # manifests read this table, and must not wait for torch
     import torch
     from torch import Tensor, nn
+
+    from xllm.config import ModelConfig
 
 
 @dataclass(frozen=True)
