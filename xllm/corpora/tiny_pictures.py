@@ -175,7 +175,7 @@ def prepare(
     if stamps is not None:
         found = list(tiny_stamps.stamps(stamps, lambda name: _nameable(name, known)))
         if not found:
-            raise XLLMError(f"{stamps}: no stamps there; unpack tuxpaint-stamps-default (docs/data.md)")
+            raise XLLMError(f"{stamps}: no stamps there; unpack tuxpaint-stamps-default (docs/tiny.md)")
         used = [(f"{STAMPS}/{place}", name, path) for place, name, path in found if name and name not in held]
         sources["train"] += used
         counts = {"stamps": len(used), "stamps left out": len(found) - len(used)}

@@ -1,4 +1,4 @@
-"""The tiny speech corpus (docs/data.md): its tars and manifest to audio files and our manifests."""
+"""The tiny speech corpus (docs/tiny.md): its tars and manifest to audio files and our manifests."""
 
 import json
 import shutil

@@ -200,7 +200,7 @@ def prepare(
         else:
             said[part].append(speech_sample(job["id"], files[job["id"]], 0.0, job["text"]) | {"name": rest})
     if not takes["train"] or not said["train"]:
-        raise XLLMError(f"{spoken}: nothing spoken there; speak spoken-jobs.jsonl first (docs/data.md)")
+        raise XLLMError(f"{spoken}: nothing spoken there; speak spoken-jobs.jsonl first (docs/tiny.md)")
     corpus = {row["response"]: row for row in iterate_manifest(target / "train.jsonl")}
     for row in heard_with_picture(corpus.values(), by_name["train"]):
         name, row = row["told"]["image"], corpus[row["response"]]

@@ -1,4 +1,4 @@
-"""More speech for the tiny system: training text spoken in many voices by Kokoro (docs/data.md).
+"""More speech for the tiny system: training text spoken in many voices by Kokoro (docs/tiny.md).
 
 Six Mandarin voices are few. A Kokoro voice is a table of style vectors whose first half colours the sound and whose
 second half sets the prosody, so the prosody of a Mandarin voice can be joined with the timbre of any voice of any
