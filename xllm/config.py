@@ -207,6 +207,8 @@ def _first_error(error: ValidationError, source: str, root: type[BaseModel]) -> 
     """One line for the first problem, with the nearest known key for an unknown one."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "value_error":
+        return ConfigError(": ".join(filter(None, [source, where, str(problem["ctx"]["error"])])))
     if problem["type"] != "extra_forbidden":
         return ConfigError(f"{source}: {where}: {problem['msg']} (got {problem['input']!r})")
     node: Any = root

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from xllm.errors import ConfigError, XLLMError
+from xllm.errors import ConfigError, Unavailable, XLLMError
 from xllm.openai_api import API, Chat, Outcome
 from xllm.text_cache import TextCache
 
@@ -133,7 +133,8 @@ class Endpoint:
                 raise
             return outcome.text
         after = f" ({self._tries} tries)" if outcome.retry else ""
-        error = XLLMError(f"{self.url}: {outcome.why}{after}")
+        gone = outcome.closes or outcome.retry and outcome.tokens is None
+        error = (Unavailable if gone else XLLMError)(f"{self.url}: {outcome.why}{after}")
         if outcome.closes:
             self._closed[chat.model] = error
         return error
@@ -144,9 +145,9 @@ class Endpoint:
             if chat.model in self._closed:
                 return self._closed[chat.model]
             if self._max_calls is not None and self.calls >= self._max_calls:
-                return XLLMError(f"not asked: the limit of {self._max_calls} calls is reached")
+                return Unavailable(f"not asked: the limit of {self._max_calls} calls is reached")
             if self._max_cost is not None and self.cost >= self._max_cost:
-                return XLLMError(f"not asked: {self.cost:.4g} is spent, the limit on the cost is {self._max_cost:g}")
+                return Unavailable(f"not asked: {self.cost:.4g} is spent, the limit on the cost is {self._max_cost:g}")
             self.calls += 1
         return None
 

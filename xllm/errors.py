@@ -15,3 +15,7 @@ class ConfigError(XLLMError):
 
 class ManifestError(XLLMError):
     """A line of a manifest that is not a sample; the message names file and line."""
+
+
+class Unavailable(XLLMError):
+    """A service that gives no replies now: out of reach, refusing everybody, or beyond a limit that was set."""

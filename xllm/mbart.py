@@ -21,15 +21,24 @@ _ENDS = re.compile(r"(?<=[。！？])(?![。！？”’」』）])|(?<=\w\w\w[.
 
 
 class ByMBart:
-    """mBART-50 many-to-many, a hub name or a local folder, sentence by sentence as it was trained; cached.
+    """mBART-50 many-to-many, a hub name or a local folder, sentence by sentence as it was trained.
 
     Greedy or by beams as the model's own settings say; the company in a batch changes no translation.
     """
 
     def __init__(
-        self, source: str, target: str, cache: Path, model: str | Path = MBART, batch_size: int = 8, device: str = "cpu"
+        self,
+        source: str,
+        target: str,
+        cache: Path | None,
+        model: str | Path = MBART,
+        batch_size: int = 8,
+        device: str = "cpu",
     ):
-        """Loads nothing until something is not in the `cache` folder. Raises ConfigError for an unknown language."""
+        """Loads nothing until something is not in the `cache` folder; without one, nothing is kept.
+
+        Raises ConfigError for an unknown language.
+        """
         if batch_size < 1:
             raise ConfigError("a batch has at least 1 sentence")
         self._codes = language(source)[0], language(target)[0]
@@ -38,7 +47,7 @@ class ByMBart:
         folder = sorted(Path(model).glob("*")) if Path(model).is_dir() else ()
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder]
         self._identity = [self._name, files, *self._codes]
-        self._cache = TextCache(Path(cache))
+        self._cache = None if cache is None else TextCache(Path(cache))
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
@@ -61,19 +70,23 @@ class ByMBart:
     def translate(
         self, texts: Sequence[str], ids: Sequence[str] | None = None
     ) -> Iterator[tuple[int, str | XLLMError]]:
-        """As `Translator`, in order. Raises ConfigError when the model cannot be loaded or the cache not be used."""
+        """As `Translator`. Raises ConfigError when the model cannot be loaded or the cache not be used."""
         lines = [[sentences(line) for line in text.split("\n")] for text in texts]
-        every = dict.fromkeys(sentence for text in lines for line in text for sentence in line)
-        known = {sentence: self._cache.get(self._key(sentence)) for sentence in every}
-        waiting = [sentence for sentence, found in known.items() if found is None]
-        for index, (text, parts) in enumerate(zip(texts, lines, strict=True)):
-            own = [sentence for line in parts for sentence in line]
-            while any(known[sentence] is None for sentence in own):
-                batch, waiting = waiting[: self._batch_size], waiting[self._batch_size :]
+        waiting = {index: [sentence for line in text for sentence in line] for index, text in enumerate(lines)}
+        every = dict.fromkeys(sentence for own in waiting.values() for sentence in own)
+        known = {
+            sentence: found for sentence in every if self._cache and (found := self._cache.get(self._key(sentence)))
+        }
+        # Sentences of a length together: a batch is as slow as its longest.
+        missing = sorted((sentence for sentence in every if sentence not in known), key=len)
+        for start in range(0, len(missing) + self._batch_size, self._batch_size):
+            for index in [index for index, own in waiting.items() if all(sentence in known for sentence in own)]:
+                own = waiting.pop(index)
+                failed = next((known[sentence] for sentence in own if isinstance(known[sentence], XLLMError)), None)
+                whole = failed or "\n".join(self._space.join(known[part] for part in line) for line in lines[index])
+                yield index, whole if own else texts[index]
+            if batch := missing[start : start + self._batch_size]:
                 known |= zip(batch, self._batch(batch), strict=True)
-            failed = next((known[sentence] for sentence in own if isinstance(known[sentence], XLLMError)), None)
-            whole = failed or "\n".join(self._space.join(known[sentence] for sentence in line) for line in parts)
-            yield index, whole if own else text
 
     def _key(self, sentence: str) -> str:
         return hashlib.sha256(json.dumps([*self._identity, sentence]).encode()).hexdigest()
@@ -109,7 +122,8 @@ class ByMBart:
                 out[place] = XLLMError(f"the model gives no translation: {batch[place]!r:.40}")
             else:
                 out[place] = text
-                self._cache.put(self._key(batch[place]), text, source=batch[place])
+                if self._cache:
+                    self._cache.put(self._key(batch[place]), text, source=batch[place])
         return out
 
 

@@ -118,18 +118,25 @@ class ByChat:
 
 
 def translator(
-    name: str, source: str, target: str, cache: Path, endpoint: Callable[[], Endpoint], device: str = "cpu"
+    name: str,
+    source: str,
+    target: str,
+    cache: Path | None,
+    endpoint: Callable[[], Endpoint],
+    device: str = "cpu",
+    batch_size: int = 8,
 ) -> Translator:
     """Whom `name` means: a file of translations, mBART-50 in a folder or by its hub name, or else a chat model.
 
-    `endpoint` is made for a chat model only; `cache` is a folder. Raises ConfigError when the file is none.
+    `endpoint` is made for a chat model only; `cache` is where mBART keeps its translations, if anywhere. Raises
+    ConfigError when the file is none.
     """
     from xllm.mbart import MBART, ByMBart
 
     if Path(name).is_file():
         return Given(Path(name), target)
     if Path(name).is_dir() or name == MBART:
-        return ByMBart(source, target, cache, name, device=device)
+        return ByMBart(source, target, cache, name, batch_size, device)
     return ByChat(endpoint(), name, source, target)
 
 

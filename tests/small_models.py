@@ -1,0 +1,122 @@
+"""Models of transformers with random weights, as small as they go, saved as folders that load by their own means."""
+
+from pathlib import Path
+
+import torch
+
+CHARACTERS = "天地人你我他是一个大小abcdefg。？！.,"
+
+
+def small_mbart(folder: Path, positions: int = 24, width: int = 16) -> Path:
+    """An mBART-50 that knows two dozen characters; it ends its sentences."""
+    from transformers import MBart50Tokenizer, MBartConfig, MBartForConditionalGeneration
+
+    vocabulary = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("▁", -2.0), *((c, -3.0) for c in CHARACTERS)]
+    tokenizer = MBart50Tokenizer(vocab=vocabulary)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(1)
+    config = MBartConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=positions,
+        d_model=width,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_ffn_dim=width,
+        decoder_ffn_dim=width,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        init_std=0.6,
+        decoder_start_token_id=tokenizer.eos_token_id,
+    )
+    model = MBartForConditionalGeneration(config)
+    model.final_logits_bias[0, tokenizer.eos_token_id] = 4
+    model.final_logits_bias[0, tokenizer.convert_tokens_to_ids(list(CHARACTERS))] = 2
+    model.save_pretrained(folder)
+    return folder
+
+
+def small_clip(folder: Path, chinese: bool = True, width: int = 16, layers: int = 1, size: int = 16) -> Path:
+    """Chinese-CLIP, which reads characters, or CLIP, which reads letters."""
+    from transformers import (
+        BertTokenizerFast,
+        ChineseCLIPConfig,
+        ChineseCLIPModel,
+        ChineseCLIPProcessor,
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTokenizer,
+    )
+
+    torch.manual_seed(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": layers, "num_attention_heads": 2}
+    vision = shape | {"image_size": size, "patch_size": 8}
+    pictures = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
+    if chinese:
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(CHARACTERS)]
+        (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+        tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"))
+        text = shape | {"vocab_size": len(words), "max_position_embeddings": 32}
+        config = ChineseCLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+        model, processor = ChineseCLIPModel(config), ChineseCLIPProcessor(CLIPImageProcessor(**pictures), tokenizer)
+    else:
+        words = ["<|startoftext|>", "<|endoftext|>", *"abcdefg", *(f"{c}</w>" for c in "abcdefg")]
+        tokenizer = CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[])
+        tokenizer.model_max_length = 16
+        text = shape | {
+            "vocab_size": len(words),
+            "max_position_embeddings": 16,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+        }
+        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+        model, processor = CLIPModel(config), CLIPProcessor(CLIPImageProcessor(**pictures), tokenizer)
+    with torch.no_grad():  # random projections all point one way
+        for parameter in model.parameters():
+            parameter.mul_(8)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def small_vits(folder: Path, speakers: int = 4) -> Path:
+    """A VITS that speaks at 8 kHz, noise for the most part."""
+    from transformers import VitsConfig, VitsModel, VitsTokenizer
+
+    torch.manual_seed(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    import json
+
+    words = ["_", "<unk>", *dict.fromkeys(CHARACTERS)]
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    VitsTokenizer(
+        str(folder / "vocab.json"), pad_token="_", unk_token="<unk>", phonemize=False, normalize=False
+    ).save_pretrained(folder)
+    config = VitsConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        ffn_dim=16,
+        flow_size=16,
+        spectrogram_bins=9,
+        prior_encoder_num_flows=1,
+        prior_encoder_num_wavenet_layers=1,
+        posterior_encoder_num_wavenet_layers=1,
+        duration_predictor_num_flows=1,
+        duration_predictor_filter_channels=16,
+        depth_separable_num_layers=1,
+        upsample_initial_channel=32,
+        upsample_rates=[8, 4],
+        upsample_kernel_sizes=[16, 8],
+        resblock_kernel_sizes=[3],
+        resblock_dilation_sizes=[[1]],
+        num_speakers=speakers,
+        speaker_embedding_size=8,
+        sampling_rate=8000,
+    )
+    VitsModel(config).save_pretrained(folder)
+    return folder

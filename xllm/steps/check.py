@@ -1,0 +1,89 @@
+"""Every file of a manifest opened to its end: what is broken, silent, empty or too long is found before training is."""
+
+import os
+
+from pydantic import Field
+
+from xllm.config import Config
+from xllm.errors import MediaError
+from xllm.members import file_of, open_any
+from xllm.steps.rows import Dropped, media_of
+from xllm.steps.run import Made, Row
+
+SILENCE = 1e-4  # of full scale, -80 dB: the loudest sample of a recording of nothing
+FRAMES = 8  # of a film that are looked at
+WHOLE = 0.9  # of the stated seconds; fewer are a damaged file's
+PADDING = 0.1  # seconds that encoders add, and some headers count
+ENDLESS = 0x7FFF0000  # bytes that a WAV claims from here on are what writers say who do not know
+GUESSED = ("aac", "amr")  # formats that state no length; FFmpeg multiplies the first frames' bit rate
+
+
+class Check(Config):
+    """Rows whose media can be read and whose texts say something; speech gets its measured `duration`."""
+
+    min_seconds: float = Field(0.1, ge=0, description="shortest speech")
+    max_seconds: float = Field(30.0, gt=0, description="longest speech: fbank frames of a batch are limited")
+    max_characters: int | None = Field(None, description="longest response")
+
+    def __call__(self, rows: list[Row]) -> Made:
+        return [self._check(row) for row in rows]
+
+    def _check(self, row: Row) -> Row | Dropped:
+        words = row.get("response")
+        if (words is None and not row.get("history")) or (words is not None and not words.strip()):
+            return Dropped(row["id"], "no words")
+        if self.max_characters is not None and len(words or "") > self.max_characters:
+            return Dropped(row["id"], "too many characters", str(len(words)))
+        seconds = None
+        for kind, path in media_of(row):
+            if not os.path.exists(path) and not os.path.exists(file_of(path)):
+                return Dropped(row["id"], "no such file", path, failed=True)
+            try:
+                if kind == "speech":
+                    seconds, loudest = _listen(path)
+                else:
+                    _look(kind, path)
+            except MediaError as error:
+                return Dropped(row["id"], "damaged", str(error), failed=True)
+        if seconds is None:
+            return row
+        if not self.min_seconds <= seconds <= self.max_seconds:
+            return Dropped(row["id"], "too long" if seconds > self.max_seconds else "too short", f"{seconds:.2f} s")
+        return row | {"duration": round(seconds, 3)} if loudest > SILENCE else Dropped(row["id"], "silent")
+
+
+def _listen(path: str) -> tuple[float, float]:
+    """Seconds and the loudest sample of the whole sound. Raises MediaError, also where a good part of it is lost."""
+    from xllm.media import SAMPLE_RATE, stream_audio
+
+    count, loudest = 0, 0.0
+    for chunk in stream_audio(path):
+        count += len(chunk)
+        loudest = max(loudest, float(chunk.abs().max()))
+    seconds = count / SAMPLE_RATE
+    stated = _stated(path, seconds)
+    if seconds < WHOLE * stated - PADDING:
+        raise MediaError(f"{path}: only {seconds:.2f} of {stated:.2f} s can be decoded")
+    return seconds, loudest
+
+
+def _stated(path: str, seconds: float) -> float:
+    """How long the header says that a sound is; `seconds`, what could be decoded, where it does not say."""
+    from xllm.media import open_media
+
+    with open_any(path) as file:
+        start, size = file.read(8), file.seek(0, os.SEEK_END)
+    if start[:4] == b"RIFF":  # FFmpeg takes the end of the file for the end of the sound
+        claimed = 8 + int.from_bytes(start[4:], "little")
+        return seconds * claimed / size if size < claimed < ENDLESS else seconds
+    with open_media(path) as container:
+        track = container.streams.audio[0]
+        known = track.duration and container.format.name not in GUESSED
+        return float(track.duration * track.time_base) if known else seconds
+
+
+def _look(kind: str, path: str) -> None:
+    from xllm.films import load_frames
+    from xllm.pictures import load_picture
+
+    load_picture(path) if kind == "image" else load_frames(path, FRAMES)
