@@ -42,22 +42,27 @@ def check_writable(folder: Path) -> None:
         raise ConfigError(f"-o {folder}: cannot write there: {error.strerror}; choose another folder") from None
 
 
-def show_rows(rows: Sequence[Sequence[str]]) -> None:
-    """Rows of text, the first one the head: a table drawn by rich on a terminal, aligned plain text elsewhere."""
+def show_rows(rows: Sequence[Sequence[str]], words: bool = False) -> None:
+    """Rows of text, the first one the head: a table drawn by rich on a terminal, aligned plain text elsewhere.
+
+    Columns after the first hold numbers, unless they hold `words`.
+    """
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
 
         table = Table(*rows[0])
         for column in table.columns[1:]:
-            column.justify = "right"
+            column.justify = "left" if words else "right"
+            column.overflow = "fold"
         for row in rows[1:]:
             table.add_row(*row)
         Console().print(table)
         return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *cells in rows:
-        line = "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        rest = (c.ljust(w) if words else c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))
+        line = "  ".join([first.ljust(widths[0]), *rest])
         result(line.rstrip() + "\n")
 
 
@@ -71,6 +76,8 @@ def show_warnings(quiet: bool) -> None:
     import warnings
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' bars, too
     warnings.filterwarnings("ignore")
     logger = logging.getLogger("xllm")
     logger.handlers = [] if quiet else [_Lines()]

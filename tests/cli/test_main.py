@@ -68,6 +68,6 @@ def test_readme_commands_are_those_that_work(xllm):
     for line in lines:
         words = line.split("#")[0].split()
         depth = 2 if words[0] in ("eval", "prepare-data") else 1
-        _, out, _ = xllm(*words[:depth], "--help")
+        _, out, _ = xllm(*(word for word in words[:depth] if not word.startswith("-")), "--help")
         for option in (word.split("=")[0] for word in words if word.startswith("--") and word != "--help"):
             assert option in out, f"xllm {line}: {option}"

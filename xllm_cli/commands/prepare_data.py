@@ -1,128 +1,148 @@
-"""`xllm prepare-data`: public corpora to manifests."""
+"""`xllm prepare-data`: corpora to manifests, steps from manifests to manifests, recipes of both."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-from xllm_cli.console import note, progress_bar, show_warnings
+from xllm_cli.commands import data_steps, tiny_data
+from xllm_cli.console import show_rows, show_warnings
+from xllm_cli.preparation import Gpus, Limit, Quiet, Ray, Workers, finish, mapper, showing, tell
 
-app = typer.Typer(no_args_is_help=True, help="Turn corpora into manifests (docs/data.md).")
-
-
-def _tell(counts: dict[str, int], output: Path) -> None:
-    for name, count in counts.items():
-        note(f"{name:<22}{count:>8}")
-    note(f"manifests are in {output}")
+CORPORA, STEPS = "Corpora, from RAW to a folder of manifests", "Steps, from a manifest to a manifest"
+RECIPES, TINY = "Recipes of both", "The system in the package"
 
 
-@app.command("tiny-speech")
-def tiny_speech(
-    source: Annotated[Path, typer.Argument(help="The corpus: manifest.jsonl and one tar per split.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where audio and manifests go.")] = Path("data/tiny"),
-    wheels: Annotated[
-        Path | None, typer.Option(help="Folder of downloaded text wheels; also writes text, words and the tokenizer.")
-    ] = None,
-    arpa: Annotated[
-        Path | None, typer.Option(help="Trigram model in ARPA form; with --wheels, also writes text drawn from it.")
-    ] = None,
-    voices: Annotated[
-        Path | None, typer.Option(help="Kokoro's folder of voices; with --wheels, joins timbres and prosodies there.")
-    ] = None,
-    spoken: Annotated[
-        Path | None, typer.Option(help="Folder of <id>.wav spoken from voice-jobs.jsonl; with --wheels, its manifest.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+class _WithCorpora(TyperGroup):
+    """The group, and a command for each corpus, made when somebody asks for one: the table takes time to import."""
+
+    def list_commands(self, ctx) -> list[str]:
+        return list(self._with_corpora())
+
+    def get_command(self, ctx, cmd_name: str):
+        return self._with_corpora().get(cmd_name)
+
+    def _with_corpora(self) -> dict:
+        from xllm.corpora.table import CORPORA as TABLE
+
+        if "coco" not in self.commands:
+            corpora = typer.Typer()
+            for corpus in TABLE.values():
+                corpora.command(corpus.name, help=_help(corpus), short_help=_short(corpus), rich_help_panel=CORPORA)(
+                    _command(corpus)
+                )
+            self.commands = {**typer.main.get_command(corpora).commands, **self.commands}
+        return self.commands
+
+
+app = typer.Typer(
+    cls=_WithCorpora,
+    no_args_is_help=True,
+    help="Turn what you have downloaded into manifests, and these into what a stage trains on. "
+    "Nothing is downloaded: --list says what there is, from whom, and under which terms. docs/data.md shows the way "
+    "from nothing to the paper's data.",
+)
+
+
+def _short(corpus) -> str:
+    return f"{corpus.title}: {corpus.size}."
+
+
+def _help(corpus) -> str:
+    return (
+        f"{corpus.title}: {corpus.size}.\n\n"
+        f"RAW holds {corpus.layout}. Archives may stay as they are. Get it at {corpus.where} ({corpus.licence}). "
+        "OUT gets a manifest for each split, a report that counts every input, and a list of what was left out. "
+        "A run that was stopped goes on when it is started again."
+    )
+
+
+def _command(corpus):
+    def convert_corpus(
+        raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder or archive, as it was downloaded.")],
+        out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for manifests.")],
+        split: Annotated[
+            list[str] | None,
+            typer.Option(help=f"{', '.join(corpus.splits)}; may be given several times. Without: all that are there."),
+        ] = None,
+        limit: Limit = None,
+        workers: Workers = 1,
+        ray: Ray = None,
+        quiet: Quiet = False,
+    ) -> None:
+        from xllm.corpora.corpus import convert
+        from xllm.corpora.raw import Raw
+
+        show_warnings(quiet)
+        reports = []
+        with Raw(raw, out) as tree, showing(quiet) as show:
+            how = mapper(workers, ray=ray)
+            for name in corpus.splits_in(tree, split or ()):
+                told = partial(show, f"{corpus.name} {name}", None)
+                report = convert(corpus, tree, name, limit=limit, mapper=how, progress=told)
+                tell(out / f"{name}.jsonl", report)
+                reports.append(report)
+        finish(reports)
+
+    return convert_corpus
+
+
+def _list(wanted: bool) -> None:
+    if wanted:
+        from xllm.corpora.table import CORPORA as TABLE
+
+        head = ("name", "kind", "stages", "size", "licence", "where")
+        rows = [(c.name, c.kind, c.used, c.size, c.licence, c.where) for c in TABLE.values()]
+        show_rows([head, *rows], words=True)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list", callback=_list, is_eager=True, help="The corpora: kind, size, licence, where to get them, stages."
+        ),
+    ] = False,
 ) -> None:
-    """Manifests of the tiny speech corpus; with --wheels also the text that the tiny LLM is made from."""
-    from xllm.corpora import tiny_speech as speech
-    from xllm.corpora import tiny_text as text
-    from xllm.corpora import tiny_voices
+    pass
+
+
+for name, function in data_steps.COMMANDS.items():
+    app.command(name, rich_help_panel=STEPS)(function)
+
+
+@app.command("run", rich_help_panel=RECIPES)
+def run(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML), e.g. recipes/data/vsdial-cn.yaml.")],
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder with the corpora that the recipe names.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for all manifests and what is made for them.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STEP.KEY=VALUE", help="A key of all steps of that name: translate.model=my/mbart."),
+    ] = None,
+    limit: Limit = None,
+    workers: Workers = 1,
+    gpus: Gpus = None,
+    ray: Ray = None,
+    quiet: Quiet = False,
+) -> None:
+    """Corpora and steps as a recipe lists them, each resumed where it was stopped."""
+    from xllm.steps.recipe import follow, load_tasks
 
     show_warnings(quiet)
-    with progress_bar(quiet) as bar:
-        task = bar.add_task("splits", total=None)
-        counts = speech.prepare(
-            source, output, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
-        )
-        if wheels is not None:
-            bar.update(task, description="text", total=None)
-            rows = speech.read_corpus(source)
-            counts |= text.prepare(
-                wheels,
-                output,
-                [row["text"] for row in rows if row["split"] == "train"],
-                [row["text"] for row in rows if row["split"] != "train"],
-                arpa,
-            )
-            counts |= tiny_voices.prepare(output, voices, spoken)
-    _tell(counts, output)
+    tasks = load_tasks(recipe, overrides or [])
+    reports = []
+    with showing(quiet) as show:
+        how = mapper(workers, gpus, ray)
+        for manifest, report in follow(tasks, raw, out, limit=limit, mapper=how, progress=show):
+            tell(manifest, report)
+            reports.append(report)
+    finish(reports)
 
 
-@app.command("tiny-pictures")
-def tiny_pictures(
-    source: Annotated[Path, typer.Argument(help="Folder of packed npm packages: emojibase-data, @iconify-json/….")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where pictures and manifests go; tokenizer/ is there already.")
-    ] = Path("data/tiny"),
-    stamps: Annotated[
-        Path | None, typer.Option(help="Tux Paint's stamps, unpacked: more pictures to train on (GPL 2).")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
-    """Manifests of pictures with Chinese names, in the characters of the tokenizer."""
-    from xllm.corpora import tiny_pictures as pictures
-    from xllm.speech.units import Units
-
-    show_warnings(quiet)
-    known = set(Units.load(output / "tokenizer").characters)
-    with progress_bar(quiet) as bar:
-        task = bar.add_task("pictures", total=None)
-        counts = pictures.prepare(
-            source, output, known, stamps, progress=lambda _, done, total: bar.update(task, completed=done, total=total)
-        )
-    _tell(counts, output)
-
-
-@app.command("tiny-clips")
-def tiny_clips(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where tiny-pictures has written; films and manifests go there.")
-    ] = Path("data/tiny"),
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
-    """Films of those pictures in motion, as mp4, and their manifests."""
-    from xllm.corpora import tiny_clips as clips
-
-    show_warnings(quiet)
-    with progress_bar(quiet) as bar:
-        task = bar.add_task("clips", total=None)
-        counts = clips.prepare(output, progress=lambda _, done, total: bar.update(task, completed=done, total=total))
-    _tell(counts, output)
-
-
-@app.command("tiny-instructions")
-def tiny_instructions(
-    source: Annotated[Path, typer.Argument(help="Folder of packed npm packages: emojibase-data has the names.")],
-    wheels: Annotated[Path, typer.Option(help="Folder of downloaded text wheels.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where tiny-speech and tiny-pictures have written theirs.")
-    ] = Path("data/tiny"),
-    voices: Annotated[Path | None, typer.Option(help="Kokoro's folder of voices: joins timbres and prosodies.")] = None,
-    spoken: Annotated[
-        Path | None, typer.Option(help="Folder of <id>.wav spoken from spoken-jobs.jsonl: also writes its manifests.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
-    """Questions about pictures, films and speech: told in words for the tiny LLM, and spoken, with the noise around."""
-    from xllm.corpora import tiny_instructions as instructions
-    from xllm.corpora import tiny_pictures as pictures
-    from xllm.corpora import tiny_spoken
-    from xllm.speech.units import Units
-
-    show_warnings(quiet)
-    found = pictures.concepts(source, set(Units.load(output / "tokenizer").characters))
-    named = [(concept.name, concept.kind) for concept in found]
-    counts = instructions.prepare(named, wheels, output)
-    counts |= tiny_spoken.prepare(output, named, voices, spoken)
-    _tell(counts, output)
+for function in (tiny_data.tiny_speech, tiny_data.tiny_pictures, tiny_data.tiny_clips, tiny_data.tiny_instructions):
+    app.command(function.__name__.replace("_", "-"), rich_help_panel=TINY)(function)
