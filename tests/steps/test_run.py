@@ -5,27 +5,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from small_steps import Fails, Halve
 
 from xllm.errors import ConfigError, XLLMError
 from xllm.steps import run as running
 from xllm.steps.rows import Dropped, Report, read_rows
 from xllm.steps.run import run, sidecar
 from xllm.steps.workers import processes
-
-
-class Halve:
-    """Drops odd numbers, fails on multiples of 10, and makes two rows of multiples of 4."""
-
-    def __call__(self, rows):
-        return [self.made(row) for row in rows]
-
-    def made(self, row):
-        number = int(row["id"])
-        if number % 10 == 0:
-            return Dropped(row["id"], "broken", "a multiple of ten", failed=True)
-        if number % 2:
-            return Dropped(row["id"], "odd")
-        return [{"id": f"{number}-{k}"} for k in range(2)] if number % 4 == 0 else {"id": row["id"]}
 
 
 def numbers(count=1000):
@@ -136,11 +122,6 @@ def test_parallel_is_sequential(tmp_path):
         out = tmp_path / str(workers) / "x.jsonl"
         run(numbers, out, {"step": "halve"}, Halve(), chunk=17, mapper=processes(workers))
     assert tree(tmp_path / "1") == tree(tmp_path / "3")
-
-
-class Fails:
-    def __call__(self, rows):
-        raise XLLMError("the model is not there")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,11 +6,11 @@ No script, nothing from elsewhere; ids and details are what strangers wrote, and
 import html
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from xllm.files import write_atomic
 from xllm.modalities import MODALITIES
 from xllm.steps.rows import Dropped, media_of, read_rows
 from xllm.steps.run import sidecar
@@ -84,7 +84,9 @@ def write_page(manifest: Path, page: Path) -> None:
         reasons=_reasons(report, sidecar(manifest, "dropped.jsonl")),
         plots="".join(plots),
     )
-    write_atomic(page, text.encode("utf-8", "replace").decode())  # lone surrogates are no UTF-8
+    temporary = page.with_name(f".{page.name}.tmp")  # always the same: what a kill leaves is written over
+    temporary.write_text(text, encoding="utf-8", errors="replace")  # lone surrogates are no UTF-8
+    os.replace(temporary, page)
 
 
 def _step(value: float, unit: str) -> int:
