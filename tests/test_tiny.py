@@ -85,3 +85,18 @@ def test_it_names_the_drawings_and_not_what_it_does_not_see(tiny):
         talk.attach("image", FOLDER / picture)
         assert "".join(talk.ask("这是什么？")) == name
     assert "".join(Conversation(tiny).ask("这是什么？")) not in DRAWN.values()
+
+
+def test_drafts_change_nothing_but_the_number_of_passes(tiny, waves, monkeypatch):
+    from xllm import model as module
+
+    seen = []
+    verify = module.verify
+    monkeypatch.setattr(module, "verify", lambda *given: seen.append(verify(*given)) or seen[-1])
+    drafted = tiny.transcribe(waves)
+    monkeypatch.setattr(tiny, "drafts", False)
+    for plain, one in zip(tiny.transcribe(waves), drafted, strict=True):
+        assert plain.text == one.text and plain.score == pytest.approx(one.score, abs=1e-4)
+        assert [(t.text, t.start, t.end) for t in plain.tokens] == [(t.text, t.start, t.end) for t in one.tokens]
+    (made,) = seen
+    assert sum(made.passes) * 3 < sum(len(answer.ids) + 1 for answer in made.answers)

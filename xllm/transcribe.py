@@ -114,7 +114,7 @@ def place(transcript: Transcript, piece: Piece) -> Segment:
 
 
 def devices_run(
-    sources: Sequence[Source], model: str, devices: Sequence[str], engine: str, batch_size: int
+    sources: Sequence[Source], model: str, devices: Sequence[str], engine: str, batch_size: int, drafts: bool = True
 ) -> Iterator[tuple[Source, Recording | XLLMError]]:
     """`transcribe` over several devices, one process each; every n-th source to the n-th device, order kept.
 
@@ -126,7 +126,9 @@ def devices_run(
     queues = [context.Queue() for _ in devices]
     workers = [
         context.Process(
-            target=_worker, daemon=True, args=(sources[i :: len(devices)], model, device, engine, batch_size, queues[i])
+            target=_worker,
+            daemon=True,
+            args=(sources[i :: len(devices)], model, device, engine, batch_size, drafts, queues[i]),
         )
         for i, device in enumerate(devices)
     ]
@@ -156,13 +158,16 @@ def _receive(queue, worker) -> Recording | XLLMError:
         return outcome
 
 
-def _worker(sources: Sequence[Source], model: str, device: str, engine: str, batch_size: int, queue) -> None:
+def _worker(
+    sources: Sequence[Source], model: str, device: str, engine: str, batch_size: int, drafts: bool, queue
+) -> None:
     """One device's share: put every outcome, in order."""
     try:
         from xllm.device import resolve_device
         from xllm.model import XLLM
 
         loaded = XLLM.from_pretrained(model, resolve_device(device))
+        loaded.drafts = drafts
         for _, outcome in transcribe(sources, loaded, engine, batch_size):
             queue.put((False, outcome))
     except XLLMError as error:

@@ -27,6 +27,10 @@ Output = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Gpus = Annotated[str | None, typer.Option(help="Split the inputs over these GPUs, e.g. 0,1.")]
+Draft = Annotated[
+    bool,
+    typer.Option("--draft/--no-draft", help="Verify the recogniser's text, or write token by token: the same, slower."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="With -o: skip inputs already done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")]
 JOURNAL = ".xllm-asr.jsonl"  # in the output folder: what is done, for --resume
@@ -42,6 +46,7 @@ def recognise(
     batch_size: int,
     device: str,
     gpus: str | None,
+    drafts: bool,
     resume: bool,
     quiet: bool,
 ) -> None:
@@ -67,7 +72,7 @@ def recognise(
     collected = []
     with progress_bar(quiet) as bar:
         task = bar.add_task("transcribing", total=len(sources))
-        for number, (source, outcome) in enumerate(_run(sources, model, engine, batch_size, device, gpus)):
+        for number, (source, outcome) in enumerate(_run(sources, model, engine, batch_size, device, gpus, drafts)):
             bar.advance(task)
             if isinstance(outcome, XLLMError):
                 failed += 1
@@ -87,7 +92,7 @@ def recognise(
         raise typer.Exit(FAILED)
 
 
-def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: str | None):
+def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: str | None, drafts: bool):
     """Outcomes of all sources, on one device or on several GPUs."""
     if not sources:
         return iter(())
@@ -97,14 +102,16 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
     from xllm.transcribe import devices_run, transcribe
 
     if gpus is None:
-        return transcribe(sources, XLLM.from_pretrained(model, resolve_device(device)), engine, batch_size)
+        loaded = XLLM.from_pretrained(model, resolve_device(device))
+        loaded.drafts = drafts
+        return transcribe(sources, loaded, engine, batch_size)
     try:
         devices = [f"cuda:{int(gpu)}" for gpu in gpus.split(",")]
     except ValueError:
         raise ConfigError(f"--gpus {gpus!r}: give numbers, e.g. 0,1") from None
     for name in devices:
         resolve_device(name)
-    return devices_run(sources, model, devices, engine, batch_size)
+    return devices_run(sources, model, devices, engine, batch_size, drafts)
 
 
 def _names(paths: list[str], form: str) -> list[str]:

@@ -1,7 +1,7 @@
 """`xllm asr`: speech to text."""
 
 from xllm_cli.console import show_warnings
-from xllm_cli.recognition import BatchSize, Device, Engine, Form, Gpus, Inputs, Model, Output, Quiet, Resume
+from xllm_cli.recognition import BatchSize, Device, Draft, Engine, Form, Gpus, Inputs, Model, Output, Quiet, Resume
 
 
 def asr(
@@ -13,6 +13,7 @@ def asr(
     batch_size: BatchSize = 8,
     device: Device = "auto",
     gpus: Gpus = None,
+    draft: Draft = True,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -28,4 +29,4 @@ def asr(
     from xllm_cli.recognition import recognise
 
     show_warnings(quiet)
-    recognise(*expand(inputs), model, engine, form, output, batch_size, device, gpus, resume, quiet)
+    recognise(*expand(inputs), model, engine, form, output, batch_size, device, gpus, draft, resume, quiet)

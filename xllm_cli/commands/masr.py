@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from xllm_cli.console import show_warnings
-from xllm_cli.recognition import BatchSize, Device, Engine, Form, Gpus, Inputs, Model, Output, Quiet, Resume
+from xllm_cli.recognition import BatchSize, Device, Draft, Engine, Form, Gpus, Inputs, Model, Output, Quiet, Resume
 
 
 def masr(
@@ -22,6 +22,7 @@ def masr(
     batch_size: BatchSize = 8,
     device: Device = "auto",
     gpus: Gpus = None,
+    draft: Draft = True,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,4 +46,4 @@ def masr(
             failures.append(
                 Failure(source.path, f"{source.path}: no picture: give --image, or 'image' in the manifest")
             )
-    recognise(seen, failures, model, engine, form, output, batch_size, device, gpus, resume, quiet)
+    recognise(seen, failures, model, engine, form, output, batch_size, device, gpus, draft, resume, quiet)

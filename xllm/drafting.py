@@ -1,0 +1,130 @@
+"""Draft and verify: greedy answers in a few passes, from a guess at the whole answer.
+
+A recogniser has heard the sentence before the LLM writes it. Its text is put behind the prompt, one pass says what the
+LLM would have written at every place, and all tokens up to the first disagreement are as greedy search has them, the
+next one, too. The rest of the draft is aligned to what stands there now, and verified again. In float32 the answer is
+that of `generate`, token for token, whatever the draft; in half precision a pass over many tokens rounds differently
+from a pass over one.
+
+Tokens that were refused stay in the key-value cache and are masked for good, so that any cache of any model will do.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from xllm.generation import Generation, repeats
+from xllm.llm.causal import CausalLM
+
+FAILURES = 2  # passes in a row that accept nothing of a draft; it is given up then
+
+
+class Verified(NamedTuple):
+    """Answers as of `generate`, and how many passes of the LLM each of them took."""
+
+    answers: list[Generation]
+    passes: list[int]
+
+
+class _Row:
+    """One answer in the making: what is written, what is guessed to come, and whether it goes on."""
+
+    def __init__(self, draft: Sequence[int], limit: int, ends: set[int]):
+        self.draft, self.limit, self.ends = list(draft), limit, ends
+        self.answer = Generation([], [])
+        self.passes = self.failures = self.reached = 0  # `reached`: tokens of the draft that are accounted for
+        self.candidates = self.draft[: limit - 1]
+        self.going = limit > 0
+
+    def take(self, tokens: list[int], scores: list[float]) -> int:
+        """Read the LLM's choice at each place of the candidates and after; returns how many candidates stand."""
+        self.passes += 1
+        accepted = 0
+        for token, score in zip(tokens, scores, strict=True):
+            if token in self.ends:
+                self.going = False
+                break
+            self.answer.ids.append(token)
+            self.answer.scores.append(score)
+            self.going = len(self.answer.ids) < self.limit and not repeats(self.answer.ids)
+            if not self.going or accepted == len(self.candidates) or token != self.candidates[accepted]:
+                break
+            accepted += 1
+        if self.going:
+            self._guess(accepted)
+        return accepted
+
+    def _guess(self, accepted: int) -> None:
+        """What comes after the last token, which no candidate was."""
+        self.failures = 0 if accepted else self.failures + 1
+        left = self.limit - len(self.answer.ids) - 1
+        if self.failures >= FAILURES:
+            self.candidates = []
+            return
+        self.reached = continue_at(self.draft, self.answer.ids, self.reached + accepted)
+        self.candidates = self.draft[self.reached :][:left]
+
+
+def continue_at(draft: Sequence[int], written: Sequence[int], expected: int) -> int:
+    """How many tokens of a draft the written ones stand for: where their edit distance is least.
+
+    Of equals one at whose end both agree is taken, then the one nearest to a substitution at `expected`.
+    """
+    row = list(range(len(draft) + 1))
+    for number, token in enumerate(written, start=1):
+        before, row = row, [number]
+        for place, guess in enumerate(draft):
+            row.append(min(before[place] + (token != guess), before[place + 1] + 1, row[place] + 1))
+    last = written[-1]
+    return min(
+        range(len(row)),
+        key=lambda place: (row[place], not (place and draft[place - 1] == last), abs(place - expected - 1)),
+    )
+
+
+@torch.inference_mode()
+def verify(
+    llm: CausalLM, embeds: Tensor, mask: Tensor, limits: Sequence[int], drafts: Sequence[Sequence[int]]
+) -> Verified:
+    """Answers after left-padded prompts [B, L, D_llm] with `mask` [B, L], each of at most `limits[i]` tokens.
+
+    `drafts` are guesses at the answers' token ids: good, bad, empty or too long.
+    """
+    rows = [_Row(draft, limit, llm.end_ids) for draft, limit in zip(drafts, limits, strict=True)]
+    active = [row for row in rows if row.going]
+    there = torch.tensor([row.going for row in rows], device=mask.device)
+    embeds, mask, cache = embeds[there], mask[there], None
+    while active:
+        guesses, real = _padded([row.candidates for row in active], mask.device)
+        embeds = torch.cat([embeds, llm.embed(guesses).to(embeds.dtype)], dim=1)
+        mask = torch.cat([mask, real], dim=1)
+        hidden, cache = llm(embeds, mask, cache, use_cache=True)
+        width = guesses.shape[1]
+        log = llm.head(hidden[:, hidden.shape[1] - width - 1 :]).log_softmax(-1)
+        scores, tokens = log.max(-1)
+        kept = []
+        for number, row in enumerate(active):
+            size = len(row.candidates) + 1
+            accepted = row.take(tokens[number, :size].tolist(), scores[number, :size].tolist())
+            mask[number, mask.shape[1] - width + accepted :] = False
+            if row.going:
+                kept.append(number)
+        if kept and len(kept) < len(active):
+            keep = torch.tensor(kept, device=mask.device)
+            mask = mask[keep]
+            cache.batch_select_indices(keep)
+        active = [active[number] for number in kept]
+        if active:
+            embeds = llm.embed([row.answer.ids[-1] for row in active])[:, None]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return Verified([row.answer for row in rows], [row.passes for row in rows])
+
+
+def _padded(candidates: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Candidates [B, K] padded on the right, and which of them are real."""
+    width = max(map(len, candidates))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in candidates], dtype=torch.long, device=device)
+    lengths = torch.tensor([len(row) for row in candidates], device=device)
+    return ids, torch.arange(width, device=device) < lengths[:, None]
