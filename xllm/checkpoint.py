@@ -7,6 +7,7 @@ complete            written last
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from xllm.files import write_atomic
 
 BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
 MARK = "complete"
+FILES = ("config.yaml", "model.safetensors", "tokenizer/*", MARK)  # of a checkpoint; nothing else is fetched
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 
 
 class Card(Config):
@@ -88,15 +91,38 @@ def save(
 
 
 def find(name: str | Path) -> Path:
-    """A checkpoint's folder from its path or the name of a bundle; raises ConfigError when there is none."""
+    """A checkpoint's folder from its path, the name of a bundle, or `owner/name[@revision]` on the Hugging Face hub.
+
+    Raises ConfigError when there is none, or it is not complete.
+    """
     bundle = BUNDLES / str(name)
     folder = bundle if str(name).isidentifier() and bundle.is_dir() else Path(name)
+    if not folder.is_dir() and _HUB_NAME.fullmatch(str(name)):
+        folder = _download(str(name))
     if not folder.is_dir():
         have = ", ".join(sorted(p.name for p in BUNDLES.glob("*/"))) or "none"
         raise ConfigError(f"model {str(name)!r} is neither a folder nor a model of the package (it has: {have})")
     if not (folder / MARK).is_file():
         raise ConfigError(f"{folder}: not a complete checkpoint (no {MARK!r} mark); was the run interrupted?")
     return folder
+
+
+def _download(name: str) -> Path:
+    """The hub's snapshot of a checkpoint; what is in the cache is not fetched again. Raises ConfigError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    repository, _, revision = name.partition("@")
+    pinned = f" --revision {revision}" if revision else ""
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response is not None:
+            raise ConfigError(f"{name}: the hub has no such model, or it is not yours to read") from None
+        raise ConfigError(
+            f"{name}: neither a folder, nor in the cache, and the hub cannot be reached; where it can be: "
+            f"hf download {repository}{pinned}"
+        ) from None
 
 
 def read_card(folder: Path) -> Card:

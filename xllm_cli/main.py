@@ -1,11 +1,12 @@
 """The `xllm` command. Command modules are light: torch and the library are imported when a command runs."""
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from xllm_cli.commands import asr, chat, doctor, eval, masr, prepare_data, train
+from xllm_cli.commands import asr, chat, doctor, eval, export, masr, prepare_data, train
 from xllm_cli.console import FAILED, INTERRUPTED, USAGE, note
 
 app = typer.Typer(
@@ -14,7 +15,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Images, video and speech as foreign languages that a large language model reads. "
-    "Try: xllm asr audio.wav. Every command takes --debug to show tracebacks.",
+    "Try: xllm asr audio.wav. Every command takes --debug to show tracebacks, and --offline to ask no hub.",
 )
 
 
@@ -41,6 +42,7 @@ app.command("chat")(chat.chat)
 app.command("train")(train.train)
 app.add_typer(eval.app, name="eval")
 app.add_typer(prepare_data.app, name="prepare-data")
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 
 
@@ -49,7 +51,9 @@ def main() -> None:
     from xllm.errors import ConfigError, XLLMError
 
     debug = "--debug" in sys.argv
-    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if "--offline" in sys.argv:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before any library of the hub is imported
+    sys.argv = [argument for argument in sys.argv if argument not in ("--debug", "--offline")]
     try:
         app()
     except KeyboardInterrupt:

@@ -1,0 +1,126 @@
+"""A trained system to give away: one folder with all that was trained, and a model card that says what it is."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from xllm import checkpoint
+from xllm.config import ModelConfig, Recipe, read_yaml, validate
+from xllm.errors import ConfigError, ManifestError
+from xllm.files import write_atomic
+
+LICENCES = {  # of frozen parts that are not in the folder, by the beginning of their names
+    "THUDM/chatglm-6b": "ChatGLM-6B model licence: research; commercial use after registration",
+    "zai-org/GLM-4": "MIT",
+    "Qwen/Qwen3": "Apache 2.0",
+    "eva_giant_patch14_clip": "MIT (EVA-CLIP)",
+    "Salesforce/blip2": "MIT (its language model, which is not used, has another)",
+    "openai/whisper": "Apache 2.0",
+}
+
+
+def export(run: str | Path, folder: Path, *, half: bool = True, report: Path | None = None) -> dict[str, int]:
+    """Write what was trained in a run, and in the runs that it began from, to `folder`; parameters of each part.
+
+    Weights are float16 if `half`. `README.md` is a model card; `report`, text in Markdown, is appended to it: measured
+    figures, say. Raises ConfigError when the run is none, or `folder` holds something.
+    """
+    source = checkpoint.find(run)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder}: is not empty; choose another folder")
+    figures = _read(report) if report is not None else None
+    card = checkpoint.read_card(source)
+    values: dict[str, Tensor] = {}
+    for place in (source, *(checkpoint.find(frozen) for frozen in reversed(card.frozen))):
+        have = {name.partition(".")[0] for name in values}  # its own parts first, then what was taken last
+        own = checkpoint.load_tensors(place / "model.safetensors")
+        values |= {name: value for name, value in own.items() if name.partition(".")[0] not in {*have, "naming"}}
+    counts: Counter[str] = Counter()
+    for name, value in values.items():
+        counts[name.partition(".")[0]] += value.numel()
+    checkpoint.save(folder, card.name, _pinned(card.model), values, half=half)
+    write_atomic(folder / "README.md", model_card(card.name, card.model, counts, _trained_on(source, card), figures))
+    return dict(counts)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+
+
+def _pinned(model: ModelConfig) -> ModelConfig:
+    """The configuration with the revision of the language model that is in the cache: the one it was trained with."""
+    if model.llm.name is None or model.llm.revision is not None or Path(model.llm.name).is_dir():
+        return model
+    from transformers import AutoConfig
+
+    try:
+        revision = AutoConfig.from_pretrained(model.llm.name)._commit_hash
+    except (OSError, ValueError):
+        return model
+    return model.model_copy(update={"llm": model.llm.model_copy(update={"revision": revision})})
+
+
+def _trained_on(source: Path, card: checkpoint.Card) -> Iterator[tuple[str, list[str]]]:
+    """Each run's name and the manifests of its recipe, as far as its folder still has one."""
+    for place in (*(checkpoint.find(frozen) for frozen in card.frozen), source):
+        path = place / "recipe.yaml"
+        if path.exists():
+            recipe = validate(Recipe, read_yaml(path), str(path))
+            stage = next((s for s in recipe.stages.values() if s.output.resolve() == place.resolve()), None)
+            if stage is not None:
+                yield f"stage {stage.stage} {stage.modality}", [_manifest(path) for path in stage.train]
+
+
+def _manifest(path: Path) -> str:
+    """A manifest's name, its corpora, and their licences, where they are known."""
+    from xllm.corpora.table import CORPORA
+    from xllm.steps.rows import Dropped, read_rows
+
+    rows, sources = 0, Counter()
+    try:
+        for row in read_rows(path):
+            if not isinstance(row, Dropped):
+                rows += 1
+                sources[row.get("source")] += 1
+    except ManifestError:
+        return str(path)
+    known = [f"{CORPORA[name].title}, {CORPORA[name].licence}" for name in sources if name in CORPORA]
+    return f"{path}: {rows:,} rows" + (f" ({'; '.join(known)})" if known else "")
+
+
+def model_card(
+    name: str,
+    model: ModelConfig,
+    counts: dict[str, int],
+    data: Iterator[tuple[str, list[str]]],
+    figures: str | None = None,
+) -> str:
+    """A model card in the hub's form: what is inside, what is frozen and whose, what it was trained on, figures."""
+    frozen = {"llm": model.llm.name, "vision": model.vision and model.vision.name}
+    outside = {part: named for part, named in frozen.items() if named and part not in counts}
+    lines = ["---", "library_name: xllm", "language: [zh]"]
+    lines += [f"base_model: {outside['llm']}"] if "llm" in outside else []
+    lines += ["tags: [x-llm, multimodal, speech-recognition]", "---", "", f"# {name}", ""]
+    lines += ["An X-LLM system (arXiv 2305.04160): interfaces that let a frozen language model hear and see.", ""]
+    lines += ["| part | parameters | where |", "|---|---|---|"]
+    lines += [f"| {part} | {count:,} | in this folder |" for part, count in counts.items()]
+    for part, named in outside.items():
+        licence = next((text for start, text in LICENCES.items() if named.startswith(start)), "see its own card")
+        lines.append(f"| {part} | frozen | {named}, licence: {licence} |")
+    lines += [
+        "",
+        "```python",
+        "from xllm.model import XLLM",
+        'model = XLLM.from_pretrained("this folder, or owner/name on the hub")',
+        "```",
+        "",
+    ]
+    trained = [f"* {stage}: {'; '.join(manifests)}" for stage, manifests in data]
+    lines += ["## Data", "", *(trained or ["Not recorded."]), ""]
+    lines += ["## Figures", "", figures.strip() if figures else "None were given.", ""]
+    return "\n".join(lines)
