@@ -100,3 +100,14 @@ def test_drafts_change_nothing_but_the_number_of_passes(tiny, waves, monkeypatch
         assert [(t.text, t.start, t.end) for t in plain.tokens] == [(t.text, t.start, t.end) for t in one.tokens]
     (made,) = seen
     assert sum(made.passes) * 3 < sum(len(answer.ids) + 1 for answer in made.answers)
+
+
+def test_a_threshold_leaves_sure_drafts_to_the_recogniser(tiny, waves, monkeypatch):
+    by_cif, by_llm = (tiny.transcribe(waves, engine) for engine in ("cif", "xllm"))
+    least = [min(token.score for token in one.tokens) for one in by_cif]
+    monkeypatch.setattr(tiny, "draft_threshold", sorted(least)[-2])
+    mixed = tiny.transcribe(waves)
+    for one, cif, llm, score in zip(mixed, by_cif, by_llm, least, strict=True):
+        assert one == cif if score >= tiny.draft_threshold else one.text == llm.text
+    monkeypatch.setattr(tiny, "draft_threshold", 0.0)
+    assert tiny.transcribe(waves) == by_cif

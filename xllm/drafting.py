@@ -18,7 +18,7 @@ from torch import Tensor
 from xllm.generation import Generation, repeats
 from xllm.llm.causal import CausalLM
 
-FAILURES = 2  # passes in a row that accept nothing of a draft; it is given up then
+FAILURES = 4  # passes in a row that accept nothing of a draft; it is given up then
 
 
 class Verified(NamedTuple):

@@ -18,11 +18,10 @@ from xllm.features import FRAME_SHIFT, speech_features
 from xllm.generation import Generation, generate
 from xllm.modalities import MODALITIES
 from xllm.prompt import INSTRUCTIONS, Prompt, Turn
-from xllm.speech.cif import CIFOutput
 from xllm.speech.decoder import Foreign
 from xllm.speech.timing import align, cif_tokens
 from xllm.speech.units import UNKNOWN, Units
-from xllm.transcript import Transcript
+from xllm.transcript import Token, Transcript
 
 ENGINES = ("xllm", "cif")  # the two rows of the paper's Table 4
 Media = Mapping[str, Sequence[Tensor]]  # of one sample: each modality's inputs
@@ -61,6 +60,7 @@ class XLLM(nn.Module):
         super().__init__()
         self.config = config
         self.drafts = True  # transcripts are verified against the recogniser's, not written token by token
+        self.draft_threshold: float | None = None  # lossy: drafts at least this sure never reach the LLM
         parts = {*parts, *(row.encoder for name, row in MODALITIES.items() if name in parts)}
         if "llm" in parts:
             from xllm.llm.causal import CausalLM
@@ -253,9 +253,12 @@ class XLLM(nn.Module):
         drafts = self.recognizer.decode(out, **foreign)
         timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in drafts]
         if engine == "xllm":
-            texts = ["".join(token.text for token in tokens) for tokens in timed] if self.drafts else None
-            answers = self._answers(out, sights, texts)
-            timed = [align(*self._characters(a), t) for a, t in zip(answers, timed, strict=True)]
+            heard = [row[:n] for row, n in zip(self.recognizer.tokens(out), out.lengths.tolist(), strict=True)]
+            unsure = [number for number, tokens in enumerate(timed) if not self._sure(tokens)]
+            texts = ["".join(token.text for token in timed[n]) for n in unsure] if self.drafts else None
+            answers = self._answers([heard[n] for n in unsure], [sights[n] for n in unsure], texts)
+            for number, answer in zip(unsure, answers, strict=True):
+                timed[number] = align(*self._characters(answer), timed[number])
         return [Transcript.of(tokens) for tokens in timed]
 
     def _foreign(
@@ -268,16 +271,21 @@ class XLLM(nn.Module):
             "linguistic": Foreign.of(linguistic, decoder.linguistic_width) if decoder.linguistic_blocks else None,
         }
 
+    def _sure(self, tokens: Sequence[Token]) -> bool:
+        """Whether a draft is taken as it is: no character of it is less likely than the threshold."""
+        return self.draft_threshold is not None and min((t.score for t in tokens), default=0.0) >= self.draft_threshold
+
     def _answers(
-        self, out: CIFOutput, sights: Sequence[Sight | None], drafts: Sequence[str] | None
+        self, heard: list[Tensor], sights: Sequence[Sight | None], drafts: Sequence[str] | None
     ) -> list[Generation]:
-        """What the LLM writes after the speech prompt; nothing where no token fired."""
-        tokens = [row[:n] for row, n in zip(self.recognizer.tokens(out), out.lengths.tolist(), strict=True)]
-        media = self.embed([{"speech": [row]} for row in tokens])
+        """What the LLM writes after the speech prompts of token vectors [L, D]; nothing where no token fired."""
+        if not heard:
+            return []
+        media = self.embed([{"speech": [row]} for row in heard])
         media = [m | ({"image": sight.embeddings} if sight else {}) for m, sight in zip(media, sights, strict=True)]
         instructions = [INSTRUCTIONS["masr" if sight else "asr"] for sight in sights]
         batch = self.prompt.build(self.llm, instructions, media)
-        limits = [n and n + n // 2 + 4 for n in out.lengths.tolist()]
+        limits = [len(row) and len(row) + len(row) // 2 + 4 for row in heard]
         if drafts is None:
             return generate(self.llm, batch.embeds, batch.mask, limits)
         return verify(self.llm, batch.embeds, batch.mask, limits, [self.prompt.tokens(text) for text in drafts]).answers

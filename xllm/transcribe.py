@@ -114,9 +114,11 @@ def place(transcript: Transcript, piece: Piece) -> Segment:
 
 
 def devices_run(
-    sources: Sequence[Source], model: str, devices: Sequence[str], engine: str, batch_size: int, drafts: bool = True
+    sources: Sequence[Source], model: str, devices: Sequence[str], engine: str, batch_size: int, **settings: Any
 ) -> Iterator[tuple[Source, Recording | XLLMError]]:
     """`transcribe` over several devices, one process each; every n-th source to the n-th device, order kept.
+
+    `settings` are attributes of the model.
 
     Raises XLLMError when a process dies or its model cannot be loaded.
     """
@@ -128,7 +130,7 @@ def devices_run(
         context.Process(
             target=_worker,
             daemon=True,
-            args=(sources[i :: len(devices)], model, device, engine, batch_size, drafts, queues[i]),
+            args=(sources[i :: len(devices)], model, device, engine, batch_size, settings, queues[i]),
         )
         for i, device in enumerate(devices)
     ]
@@ -159,7 +161,7 @@ def _receive(queue, worker) -> Recording | XLLMError:
 
 
 def _worker(
-    sources: Sequence[Source], model: str, device: str, engine: str, batch_size: int, drafts: bool, queue
+    sources: Sequence[Source], model: str, device: str, engine: str, batch_size: int, settings: dict[str, Any], queue
 ) -> None:
     """One device's share: put every outcome, in order."""
     try:
@@ -167,7 +169,8 @@ def _worker(
         from xllm.model import XLLM
 
         loaded = XLLM.from_pretrained(model, resolve_device(device))
-        loaded.drafts = drafts
+        for name, value in settings.items():
+            setattr(loaded, name, value)
         for _, outcome in transcribe(sources, loaded, engine, batch_size):
             queue.put((False, outcome))
     except XLLMError as error:

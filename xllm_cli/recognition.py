@@ -31,6 +31,14 @@ Draft = Annotated[
     bool,
     typer.Option("--draft/--no-draft", help="Verify the recogniser's text, or write token by token: the same, slower."),
 ]
+DraftThreshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Lossy: take the recogniser's text where each of its characters is at least this likely, without the LLM.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="With -o: skip inputs already done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")]
 JOURNAL = ".xllm-asr.jsonl"  # in the output folder: what is done, for --resume
@@ -46,7 +54,7 @@ def recognise(
     batch_size: int,
     device: str,
     gpus: str | None,
-    drafts: bool,
+    drafts: dict,
     resume: bool,
     quiet: bool,
 ) -> None:
@@ -61,7 +69,9 @@ def recognise(
     if output is None and form in ("srt", "vtt", "tsv") and len(sources) > 1:
         raise ConfigError(f"several inputs in one {form}: give a folder with -o")
     names = _names([source.path for source in sources], form) if output else []
-    journal = _Journal(output, {"model": model, "engine": engine, "format": form}) if output else None
+    settings = {"model": model, "engine": engine, "format": form}
+    settings |= {"threshold": drafts["draft_threshold"]} if drafts["draft_threshold"] is not None else {}
+    journal = _Journal(output, settings) if output else None
     done = 0
     if resume:
         keep = [i for i, (s, n) in enumerate(zip(sources, names, strict=True)) if not journal.has(s, n)]
@@ -92,7 +102,7 @@ def recognise(
         raise typer.Exit(FAILED)
 
 
-def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: str | None, drafts: bool):
+def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: str | None, drafts: dict):
     """Outcomes of all sources, on one device or on several GPUs."""
     if not sources:
         return iter(())
@@ -103,7 +113,8 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
 
     if gpus is None:
         loaded = XLLM.from_pretrained(model, resolve_device(device))
-        loaded.drafts = drafts
+        for name, value in drafts.items():
+            setattr(loaded, name, value)
         return transcribe(sources, loaded, engine, batch_size)
     try:
         devices = [f"cuda:{int(gpu)}" for gpu in gpus.split(",")]
@@ -111,7 +122,7 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
         raise ConfigError(f"--gpus {gpus!r}: give numbers, e.g. 0,1") from None
     for name in devices:
         resolve_device(name)
-    return devices_run(sources, model, devices, engine, batch_size, drafts)
+    return devices_run(sources, model, devices, engine, batch_size, **drafts)
 
 
 def _names(paths: list[str], form: str) -> list[str]:

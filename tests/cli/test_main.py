@@ -61,6 +61,20 @@ def test_doctor_knows_devices_versions_and_models(xllm):
     assert "device (auto)" in xllm("doctor")[1]
 
 
+def test_a_system_is_exported(xllm, tmp_path):
+    code, out, err = xllm("export", "tiny", tmp_path / "mine")
+    assert code == 0 and out == "" and "image 3.0M" in err and "# tiny" in (tmp_path / "mine" / "README.md").read_text()
+    assert xllm("asr", ROOT / "examples" / "wait.opus", "--model", tmp_path / "mine", "--offline")[0] == 0
+    code, _, err = xllm("export", "tiny", tmp_path / "mine")
+    assert code == 2 and "is not empty" in err and err.count("\n") == 1
+
+
+def test_offline_asks_no_hub(xllm, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    code, _, err = xllm("asr", ROOT / "examples" / "wait.opus", "--model", "nobody/nothing@v1", "--offline")
+    assert code == 2 and "hf download nobody/nothing --revision v1" in err and err.count("\n") == 1
+
+
 def test_readme_commands_are_those_that_work(xllm):
     """Every `xllm` line of the README names a real command with real options."""
     lines = re.findall(r"^\$? ?xllm (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -1,7 +1,20 @@
 """`xllm asr`: speech to text."""
 
 from xllm_cli.console import show_warnings
-from xllm_cli.recognition import BatchSize, Device, Draft, Engine, Form, Gpus, Inputs, Model, Output, Quiet, Resume
+from xllm_cli.recognition import (
+    BatchSize,
+    Device,
+    Draft,
+    DraftThreshold,
+    Engine,
+    Form,
+    Gpus,
+    Inputs,
+    Model,
+    Output,
+    Quiet,
+    Resume,
+)
 
 
 def asr(
@@ -14,6 +27,7 @@ def asr(
     device: Device = "auto",
     gpus: Gpus = None,
     draft: Draft = True,
+    draft_threshold: DraftThreshold = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -29,4 +43,5 @@ def asr(
     from xllm_cli.recognition import recognise
 
     show_warnings(quiet)
-    recognise(*expand(inputs), model, engine, form, output, batch_size, device, gpus, draft, resume, quiet)
+    drafts = {"drafts": draft, "draft_threshold": draft_threshold}
+    recognise(*expand(inputs), model, engine, form, output, batch_size, device, gpus, drafts, resume, quiet)

@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from xllm_cli.console import show_warnings
-from xllm_cli.recognition import BatchSize, Device, Draft, Engine, Form, Gpus, Inputs, Model, Output, Quiet, Resume
+from xllm_cli.recognition import (
+    BatchSize,
+    Device,
+    Draft,
+    DraftThreshold,
+    Engine,
+    Form,
+    Gpus,
+    Inputs,
+    Model,
+    Output,
+    Quiet,
+    Resume,
+)
 
 
 def masr(
@@ -23,6 +36,7 @@ def masr(
     device: Device = "auto",
     gpus: Gpus = None,
     draft: Draft = True,
+    draft_threshold: DraftThreshold = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,6 +50,7 @@ def masr(
     from xllm_cli.recognition import recognise
 
     show_warnings(quiet)
+    drafts = {"drafts": draft, "draft_threshold": draft_threshold}
     sources, failures = expand(inputs, seeing=True)
     seen = []
     for source in sources:
@@ -46,4 +61,4 @@ def masr(
             failures.append(
                 Failure(source.path, f"{source.path}: no picture: give --image, or 'image' in the manifest")
             )
-    recognise(seen, failures, model, engine, form, output, batch_size, device, gpus, draft, resume, quiet)
+    recognise(seen, failures, model, engine, form, output, batch_size, device, gpus, drafts, resume, quiet)
