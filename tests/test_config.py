@@ -70,3 +70,29 @@ def test_configuration_is_frozen():
     recipe = load_recipe(TINY)
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 2
+
+
+def test_a_recipe_may_say_only_what_differs_from_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "name: base\nmodel: {frames: 4, llm: {width: 64}}\n"
+        "stages:\n  a: {stage: 2, train: [x.jsonl], output: runs/$name/a, lr: 1.0, start_from: [runs/$name/b]}\n"
+    )
+    (tmp_path / "other.yaml").write_text(
+        "base: base.yaml\nname: other\nmodel: {llm: {layers: 2}}\nstages: {a: {train: [y.jsonl]}}\n"
+    )
+    (tmp_path / "third.yaml").write_text("base: other.yaml\nname: third\nmodel: {frames: 5}\n")
+    base, third = load_recipe(tmp_path / "base.yaml"), load_recipe(tmp_path / "third.yaml")
+    assert (base.stages["a"].output, base.model.llm.layers) == (Path("runs/base/a"), 6)
+    stage = third.stages["a"]
+    assert (third.model.frames, third.model.llm.width, third.model.llm.layers) == (5, 64, 2)
+    assert (stage.output, stage.start_from, stage.train) == (
+        Path("runs/third/a"),
+        (Path("runs/third/b"),),
+        (Path("y.jsonl"),),
+    )
+    (tmp_path / "loop.yaml").write_text("base: loop.yaml\nname: loop\n")
+    with pytest.raises(ConfigError, match="'base' names another recipe"):
+        load_recipe(tmp_path / "loop.yaml")
+    (tmp_path / "lost.yaml").write_text("base: nowhere.yaml\nname: lost\n")
+    with pytest.raises(ConfigError, match="nowhere.yaml"):
+        load_recipe(tmp_path / "lost.yaml")

@@ -107,7 +107,7 @@ def test_a_threshold_leaves_sure_drafts_to_the_recogniser(tiny, waves, monkeypat
     least = [min(token.score for token in one.tokens) for one in by_cif]
     monkeypatch.setattr(tiny, "draft_threshold", sorted(least)[-2])
     mixed = tiny.transcribe(waves)
-    for one, cif, llm, score in zip(mixed, by_cif, by_llm, least, strict=True):
-        assert one == cif if score >= tiny.draft_threshold else one.text == llm.text
+    for one, cif, llm, lowest in zip(mixed, by_cif, by_llm, least, strict=True):
+        assert one == cif if lowest >= tiny.draft_threshold else one.text == llm.text
     monkeypatch.setattr(tiny, "draft_threshold", 0.0)
     assert tiny.transcribe(waves) == by_cif

@@ -121,6 +121,7 @@ class LLMConfig(Config):
 
     name: str | None = Field(None, description="folder or hub name; none: built from the sizes below")
     revision: str | None = None
+    sizes: dict[str, Any] = Field({}, description="of the named model (its config.json), to count what is not there")
     width: int = 256
     ffn: int = 768
     heads: int = 4
@@ -151,6 +152,14 @@ class ScheduleConfig(Config):
     min_lr: float = Field(1e-8, description="rate after the decay")
 
 
+class Expected(Config):
+    """What a stage will meet, for estimates before its data are there (`train --meta`)."""
+
+    samples: int = Field(gt=0, description="of all manifests")
+    cost: int = Field(gt=0, description="mean cost of a sample, as batch_cost counts it")
+    tokens: int = Field(128, gt=0, description="mean length of prompt, media and answer in the LLM")
+
+
 class StageConfig(Config):
     """One stage: which parts train, on what, and how. Stages are data, not code (paper 3.2)."""
 
@@ -168,6 +177,8 @@ class StageConfig(Config):
     max_cost: int = Field(3_000, description="longer samples are dropped and counted")
     window: int = Field(50, description="batches in one window of length-sorting")
     accumulate: int = 1
+    gpus: int = Field(1, gt=0, description="that the batch is meant for, and estimates")
+    expected: Expected | None = Field(None, description="samples, before the data are there")
     workers: int = 0
     views: int = Field(1, description="stage 2: differently augmented versions of each utterance in the cache")
     augment: bool = Field(True, description="SpecAugment and speed perturbation; crops; without, tokens are kept")
@@ -185,7 +196,10 @@ class StageConfig(Config):
 
 
 class Recipe(Config):
-    """A whole system as one YAML file."""
+    """A whole system as one YAML file.
+
+    One that begins with `base: other.yaml` says only what is different there; `$name` in a path is the recipe's name.
+    """
 
     name: str
     seed: int = 1
@@ -260,9 +274,7 @@ def load_recipe(path: Path, overrides: list[str] = (), stage: int | None = None,
 
     Raises ConfigError for a missing file, broken YAML, an unknown key or a value of the wrong type.
     """
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of name, model and stages")
+    data = _with_base(path)
     stages = data.get("stages") or {}
     keys = [
         key
@@ -272,7 +284,39 @@ def load_recipe(path: Path, overrides: list[str] = (), stage: int | None = None,
         and modality in (None, value.get("modality", "speech"))
     ]
     apply_overrides(data, list(overrides), keys[0] if len(keys) == 1 else None)
+    data["stages"] = _named(data.get("stages") or {}, str(data.get("name")))
     return validate(Recipe, data, str(path))
+
+
+def _with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict:
+    """The data of a recipe laid over that of its base."""
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of name, model and stages")
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if not isinstance(base, str) or path in seen:
+        raise ConfigError(f"{path}: 'base' names another recipe, beside this one")
+    return _laid_over(_with_base(Path(path).parent / base, (*seen, path)), data)
+
+
+def _laid_over(base: dict, data: dict) -> dict:
+    """`base` with the values of `data` in their places; what is a mapping in both, key by key."""
+    both = dict(base)
+    for key, value in data.items():
+        inner = isinstance(base.get(key), dict) and isinstance(value, dict)
+        both[key] = _laid_over(base[key], value) if inner else value
+    return both
+
+
+def _named(data: Any, name: str) -> Any:
+    """The data with the recipe's name where its strings say `$name`."""
+    if isinstance(data, str):
+        return data.replace("$name", name)
+    if isinstance(data, list):
+        return [_named(each, name) for each in data]
+    return {key: _named(value, name) for key, value in data.items()} if isinstance(data, dict) else data
 
 
 def to_yaml(config: Config) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from xllm_cli.commands import asr, chat, doctor, eval, export, masr, prepare_data, train
+from xllm_cli.commands import asr, bench, chat, doctor, eval, export, masr, prepare_data, train
 from xllm_cli.console import FAILED, INTERRUPTED, USAGE, note
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command("train")(train.train)
 app.add_typer(eval.app, name="eval")
 app.add_typer(prepare_data.app, name="prepare-data")
 app.command("export")(export.export)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

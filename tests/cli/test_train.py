@@ -62,9 +62,28 @@ def test_usage_errors(xllm, tmp_path, small_tokenizer):
     ):
         code, _, err = xllm("train", recipe, *arguments, "--stage", 0)
         assert code in (1, 2) and message in err and err.count("\n") == 1
-    assert xllm("train", recipe)[0] == 2, "--stage is required"
+    code, _, err = xllm("train", recipe)
+    assert code == 2 and "--stage" in err and "--meta" in err
     code, _, err = xllm("train", recipe, "--stage", 2)
     assert code == 2 and "--stage 0" in err
+
+
+def test_a_recipe_is_counted_without_weights_or_data(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    code, out, _ = xllm("train", recipe, "--dry-run", "--meta", "expected={samples: 1000, cost: 20}", "--stage", 0)
+    lines = [line.split() for line in out.splitlines()]
+    assert (
+        code == 0
+        and lines[0] == ["part", "million"]
+        and [line[0] for line in lines[1:4]]
+        == [
+            "llm",
+            "recognizer",
+            "speech",
+        ]
+    )
+    assert lines[-1][:2] == ["0", "text"] and lines[-1][-4:] == ["1,000", "4", "250", "1"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_prepare_data_without_the_corpus(xllm, tmp_path):

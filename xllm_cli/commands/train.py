@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xllm_cli.console import note, progress_bar, result, show_warnings
+from xllm_cli.console import note, progress_bar, result, show_rows, show_warnings
 
 SHOWN_DROPS = 5  # dropped samples named on the terminal; dropped.jsonl has all
 
@@ -21,8 +21,8 @@ def train(
         ),
     ] = None,
     stage: Annotated[
-        int, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")
-    ] = ...,
+        int | None, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")
+    ] = None,
     modality: Annotated[
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
     ] = None,
@@ -31,6 +31,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Forward and backward on the longest batch, then stop.")
+    ] = False,
+    meta: Annotated[
+        bool, typer.Option("--meta", help="Count all stages without weights or data: parameters, memory, steps.")
     ] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe, then stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -42,6 +45,12 @@ def train(
     from xllm.config import load_recipe, to_yaml
 
     loaded = load_recipe(recipe, overrides or [], stage, modality)
+    if meta:
+        show_warnings(quiet)
+        _count(loaded)
+        return
+    if stage is None:
+        raise typer.BadParameter("which one? see --meta", param_hint="--stage")
     config = loaded.stage(stage, modality)
     if print_config:
         result(to_yaml(loaded))
@@ -59,6 +68,33 @@ def train(
             return
         trainer.run(resume)
     note(f"saved {config.output}")
+
+
+def _count(recipe: Any) -> None:
+    """Parameters of the parts, and what each stage takes."""
+    from xllm.training.survey import survey
+
+    parts, stages = survey(recipe)
+    total = sum(parts.values())
+    rows = [(name, f"{count / 1e6:,.1f}") for name, count in parts.items()]
+    show_rows([("part", "million"), *rows, (recipe.name, f"{total / 1e6:,.1f}")])
+    result("\n")
+    head = ("stage", "trained M", "frozen M", "GPUs", "GB each", "samples", "batch", "steps/epoch", "epochs")
+    show_rows([head, *(_stage_row(stage) for stage in stages)])
+
+
+def _stage_row(stage: Any) -> tuple[str, ...]:
+    """GB are of weights, gradients, optimiser and, where samples are expected, an estimate of activations."""
+    memory = (stage.weights + (stage.activations or 0)) / 1e9
+    return (
+        f"{stage.stage} {stage.modality}",
+        f"{stage.trained / 1e6:,.1f}",
+        f"{stage.frozen / 1e6:,.1f}",
+        str(stage.gpus),
+        f"{memory:,.1f}",
+        *("?" if value is None else f"{value:,}" for value in (stage.samples, stage.batch, stage.steps)),
+        str(stage.epochs),
+    )
 
 
 class _Screen:

@@ -1,0 +1,141 @@
+"""A recipe counted without its weights: parameters of each part, what each stage moves, memory, steps.
+
+Parts are built on PyTorch's meta device, which has shapes and no numbers: a system of 7.6 billion parameters takes
+seconds and no memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from xllm.checkpoint import BUNDLES
+from xllm.config import ModelConfig, Recipe, StageConfig
+from xllm.errors import ConfigError
+from xllm.llm.causal import CausalLM
+from xllm.modalities import MODALITIES
+from xllm.training.stages import find_stage
+
+# Bytes of a trained parameter: itself, its gradient and AdamW's two moments, all float32.
+TRAINED, FROZEN, HALF = 16, 4, 2
+# Bytes that a transformer layer keeps for its backward pass, for each token and unit of width, in 16 bits and with
+# fused attention: Korthikanti et al. 2022, section 4.1, without the softmax and dropout of the attention matrix.
+KEPT = 34
+LOGITS = 12  # bytes of a logit: itself in float32, its softmax, its gradient
+
+
+@dataclass(frozen=True)
+class StageSurvey:
+    """What one stage costs; bytes are of one GPU, `activations` an estimate, steps are optimiser steps of an epoch."""
+
+    stage: int
+    modality: str
+    trained: int
+    frozen: int
+    weights: int
+    activations: int | None
+    gpus: int
+    samples: int | None
+    batch: int | None
+    steps: int | None
+    epochs: int
+
+
+def survey(recipe: Recipe) -> tuple[dict[str, int], list[StageSurvey]]:
+    """Parameters of each part of a recipe's model, and its stages. Raises ConfigError for what cannot be built."""
+    parts = meta_parts(recipe.model)
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    return counts, [_stage(parts, config) for config in recipe.stages.values()]
+
+
+def meta_parts(config: ModelConfig) -> dict[str, nn.Module]:
+    """Every part of the model on the meta device."""
+    config = _unloaded(config)
+    with torch.device("meta"):
+        parts = {"llm": _llm(config)}
+        width = parts["llm"].get_input_embeddings().weight.shape[1]
+        for name, row in MODALITIES.items():
+            if row.encoder == "vision" and config.vision is None:
+                continue
+            if row.encoder not in parts:
+                parts[row.encoder] = row.build_encoder(config)
+            parts[name] = row.build_interface(config, parts[row.encoder], width)
+    return parts
+
+
+def _unloaded(config: ModelConfig) -> ModelConfig:
+    """The same sizes, with nothing to be fetched for them; `tiny`'s characters where the recipe's own are not there."""
+    own = config.tokenizer is not None and (config.tokenizer / "units.txt").exists()
+    changes = {
+        "tokenizer": config.tokenizer if own else BUNDLES / "tiny" / "tokenizer",
+        "speech": config.speech.model_copy(update={"bert": None}),
+        "vision": config.vision and config.vision.model_copy(update={"pretrained": False}),
+    }
+    return config.model_copy(update=changes)
+
+
+def _llm(config: ModelConfig) -> nn.Module:
+    """The language model as its `sizes` say, or as its own config.json does where that can be read."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    llm = config.llm
+    if llm.name is None:
+        return CausalLM.build(llm, config.tokenizer).model
+    try:
+        sizes = dict(llm.sizes)
+        kind = sizes.pop("model_type", None)
+        found = AutoConfig.for_model(kind, **sizes) if kind else AutoConfig.from_pretrained(llm.name)
+        return AutoModelForCausalLM.from_config(found)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:80]
+        raise ConfigError(
+            f"llm {llm.name!r} cannot be counted ({reason}); copy its config.json into llm.sizes"
+        ) from None
+
+
+def _stage(parts: dict[str, nn.Module], config: StageConfig) -> StageSurvey:
+    stage = find_stage(config)
+    trained = {id(p): p.numel() for p in _parameters(parts, stage.trains)}
+    names = {name.partition(".")[0] for name in (*stage.trains, *stage.frozen)}
+    weights = sum(trained.values()) * TRAINED
+    frozen = 0
+    for name in names & parts.keys():
+        own = [p.numel() for p in parts[name].parameters() if id(p) not in trained]
+        frozen += sum(own)
+        weights += sum(own) * (HALF if name == "llm" else FROZEN)
+    expected = config.expected
+    batch = expected and max(1, config.batch_cost // expected.cost)
+    steps = expected and -(-expected.samples // (batch * config.gpus * config.accumulate))
+    return StageSurvey(
+        config.stage,
+        config.modality,
+        sum(trained.values()),
+        frozen,
+        weights,
+        expected and _activations(parts, names, stage.trains, batch, expected.tokens),
+        config.gpus,
+        expected and expected.samples,
+        batch and batch * config.gpus * config.accumulate,
+        steps,
+        config.epochs,
+    )
+
+
+def _parameters(parts: dict[str, nn.Module], layers: tuple[str, ...]) -> Iterator[nn.Parameter]:
+    for layer in layers:
+        name, _, rest = layer.partition(".")
+        if name in parts:
+            yield from parts[name].get_submodule(rest).parameters()
+
+
+def _activations(parts: dict[str, nn.Module], names: set[str], trains: tuple[str, ...], batch: int, tokens: int) -> int:
+    """What one batch keeps for the backward pass: the LLM's layers, through which gradients go, and logits.
+
+    The interfaces' own are small beside it; frozen encoders keep nothing.
+    """
+    if "llm" not in names or trains[0].startswith("recognizer"):
+        return 0
+    config = parts["llm"].config
+    layers, width, vocabulary = config.num_hidden_layers, config.hidden_size, config.vocab_size
+    return batch * tokens * (KEPT * width * layers + LOGITS * vocabulary // 2)  # about half of the tokens are answers
