@@ -52,6 +52,7 @@ class Prompt:
         self.tokenizer = tokenizer
         self.start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self.end = [tokenizer.eos_token_id]
+        self.lead = list(getattr(tokenizer, "before_answer", ()))  # of a prefix LM, between prompt and answer
 
     def tokens(self, text: str) -> list[int]:
         """Ids of text, with nothing added."""
@@ -88,7 +89,8 @@ class Prompt:
         slots = [slot for name in MODALITIES for slot in told.get(name, ())]
         names = [name for name in MODALITIES for _ in told.get(name, ())]
         before, *after = (self.tokens(piece) for piece in self.pieces(instruction, names, history))
-        return sum(([*slot, *piece] for slot, piece in zip(slots, after, strict=True)), [*self.start, *before])
+        pieces = ([*slot, *piece] for slot, piece in zip(slots, after, strict=True))
+        return [*sum(pieces, [*self.start, *before]), *self.lead]
 
     def build(
         self,
@@ -113,7 +115,7 @@ class Prompt:
             parts = [llm.embed([*self.start, *before])]
             for (_, slot), piece in zip(slots, after, strict=True):
                 parts += [slot.to(parts[0].dtype), llm.embed(piece)]
-            parts.append(llm.embed(answer))
+            parts.append(llm.embed([*self.lead, *answer]))
             rows.append(torch.cat(parts))
             targets.append([IGNORE] * (len(rows[-1]) - len(answer)) + answer)
         size = max(map(len, rows))

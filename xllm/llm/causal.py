@@ -1,5 +1,6 @@
 """The frozen large language model: any Hugging Face causal LM that takes `inputs_embeds`, behind one small class."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,10 @@ class CausalLM(nn.Module):
             return cls(model, tokenizer)
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        if (folder := _chatglm(config)) is not None:
+            from xllm.llm.chatglm import ChatGLM
+
+            return ChatGLM.load(folder)
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
             model = AutoModelForCausalLM.from_pretrained(config.name, revision=config.revision, dtype="auto")
@@ -117,3 +122,21 @@ class CausalLM(nn.Module):
         answer = targets[:, 1:][wanted]
         wrong = (logits.argmax(-1) != answer).float().mean()
         return nn.functional.cross_entropy(logits, answer), wrong
+
+
+def _chatglm(config: LLMConfig) -> Path | None:
+    """The folder of a ChatGLM-6B, which transformers does not know; None for any other model."""
+    folder = Path(config.name)
+    if not folder.is_dir() and "chatglm-6b" in config.name.lower():
+        from huggingface_hub import snapshot_download
+
+        try:
+            patterns = ["config.json", "ice_text.model", "*.safetensors", "pytorch_model*"]
+            folder = Path(snapshot_download(config.name, revision=config.revision, allow_patterns=patterns))
+        except OSError:
+            raise ConfigError(f"llm.name {config.name!r} is not in the cache: hf download {config.name}") from None
+    path = folder / "config.json"
+    try:
+        return folder if json.loads(path.read_text(encoding="utf-8")).get("model_type") == "chatglm" else None
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -14,6 +14,7 @@ from xllm.checkpoint import BUNDLES
 from xllm.config import ModelConfig, Recipe, StageConfig
 from xllm.errors import ConfigError
 from xllm.llm.causal import CausalLM
+from xllm.llm.chatglm import ChatGLMConfig, ChatGLMModel
 from xllm.modalities import MODALITIES
 from xllm.training.stages import find_stage
 
@@ -85,6 +86,8 @@ def _llm(config: ModelConfig) -> nn.Module:
     try:
         sizes = dict(llm.sizes)
         kind = sizes.pop("model_type", None)
+        if kind == "chatglm":
+            return ChatGLMModel(ChatGLMConfig(**sizes))
         found = AutoConfig.for_model(kind, **sizes) if kind else AutoConfig.from_pretrained(llm.name)
         return AutoModelForCausalLM.from_config(found)
     except (OSError, ValueError) as error:
