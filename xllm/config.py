@@ -137,6 +137,7 @@ class ModelConfig(Config):
     speech: SpeechInterfaceConfig = SpeechInterfaceConfig()
     vision: VisionEncoderConfig | None = Field(None, description="image encoder; none: a system without eyes")
     image: VisionInterfaceConfig = Field(VisionInterfaceConfig(), description="image and video interface")
+    blip2: str | None = Field(None, description="BLIP-2, folder or hub name: ViT and Q-Former begin as its own")
     frames: int = Field(8, description="frames T sampled from a film")
     llm: LLMConfig = LLMConfig()
 

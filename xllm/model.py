@@ -93,6 +93,8 @@ class XLLM(nn.Module):
         folders = {folder: set(card.parts)}
         folders |= {frozen: set(checkpoint.read_card(checkpoint.find(frozen)).parts) for frozen in card.frozen}
         have = set().union(*folders.values()) | ({"llm"} if card.model.llm.name else set())
+        fetched = card.model.vision is not None and (card.model.vision.pretrained or bool(card.model.blip2))
+        have |= {"vision"} if fetched else set()
         wanted = have - {"naming"} if parts is None else set(parts)  # which has taught the encoder, and is done
         if missing := wanted - have:
             raise ConfigError(
@@ -102,6 +104,10 @@ class XLLM(nn.Module):
         left = set(wanted)
         for source in (folder, *reversed(card.frozen)):  # its own parts first, then what was taken last
             left -= checkpoint.load_into(model, source, left & folders[source])
+        if "vision" in left and card.model.blip2:
+            from xllm.vision.blip2 import load_blip2
+
+            load_blip2(card.model.blip2, model.vision)
         learned = {name.partition(".")[0] for name, _ in model.named_parameters()}
         if missing := learned - have:
             raise ConfigError(f"{folder} lacks {', '.join(sorted(missing))}, which its interfaces need")

@@ -14,6 +14,7 @@ from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.training.examples import Examples, PictureExamples, SpeechExamples, TextExamples
 from xllm.training.responses import ResponseExamples
+from xllm.vision.blip2 import load_blip2
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,8 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
     loaded: set[str] = {"llm"} if recipe.model.llm.name else set()
     if recipe.model.vision and recipe.model.vision.pretrained:
         loaded.add("vision")
+    if recipe.model.blip2 and parts & {"vision", "image"}:  # runs in start_from come after, and count more
+        loaded |= load_blip2(recipe.model.blip2, getattr(model, "vision", None), getattr(model, "image", None))
     for folder in config.start_from:
         loaded |= checkpoint.load_into(model, Path(folder), parts | drafts, new=[".cross."])
     learned = {name.partition(".")[0] for name, _ in model.named_parameters()}
