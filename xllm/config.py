@@ -122,6 +122,7 @@ class LLMConfig(Config):
     name: str | None = Field(None, description="folder or hub name; none: built from the sizes below")
     revision: str | None = None
     sizes: dict[str, Any] = Field({}, description="of the named model (its config.json), to count what is not there")
+    half_angles: bool = Field(False, description="ChatGLM-6B: rotary angles in 16 bits, as its release computes them")
     width: int = 256
     ffn: int = 768
     heads: int = 4

@@ -100,7 +100,8 @@ class XLLM(nn.Module):
             raise ConfigError(
                 f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}"
             )
-        model = cls(card.model, wanted)
+        trained = card.model.speech.model_copy(update={"bert": None})  # its weights are in the checkpoint
+        model = cls(card.model.model_copy(update={"speech": trained}), wanted)
         left = set(wanted)
         for source in (folder, *reversed(card.frozen)):  # its own parts first, then what was taken last
             left -= checkpoint.load_into(model, source, left & folders[source])

@@ -171,6 +171,19 @@ def test_the_prompt_sees_all_of_itself_and_nothing_of_the_answer(llm):
     assert torch.equal(after[0, :-1], before[0, :-1]) and not torch.equal(after[0, -1], before[0, -1])
 
 
+def test_half_angles_are_those_of_the_release(folder):
+    """Exact ones differ by up to 0.12 within 512 places (FACTS 5)."""
+    from xllm.llm.chatglm import _angles
+
+    places = torch.arange(512)[None]
+    exact, rounded = _angles(places, 64)[0], _angles(places, 64, half=True)[0]
+    assert 0.05 < (exact - rounded).abs().max() < 0.25 and (exact - rounded)[..., :2, :].abs().max() < 1e-3
+    release = (places.half()[0, :, None] * (10000.0 ** (-torch.arange(0, 64, 2) / 64)).half()).cos()
+    assert torch.equal(rounded[0, 0, :, :32], release.float())
+    loaded = CausalLM.build(LLMConfig(name=str(folder), half_angles=True), None)
+    assert loaded.half_angles and not ChatGLM.half_angles
+
+
 def test_safetensors_are_the_same_and_what_is_wrong_is_told(folder, llm, tmp_path):
     for name in ("config.json", "ice_text.model"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())

@@ -39,7 +39,14 @@ def test_pretrained_bert_of_a_folder_without_its_words(tmp_path):
     from transformers import BertConfig, BertModel
 
     BertModel(
-        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+        BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=12,
+        )
     ).save_pretrained(tmp_path)
     interface = SpeechInterface(CONFIG.model_copy(update={"bert": str(tmp_path)}), 10, 24)
     kept = BertModel.from_pretrained(tmp_path).encoder.layer[0].intermediate.dense.weight
@@ -64,3 +71,29 @@ def test_it_can_begin_by_passing_on_the_embeddings_of_what_it_reads():
         interface.enter, interface.adapter, torch.randn(10, 24)
     )  # an LLM of another width: nothing to begin with
     assert distance() < 0.3
+
+
+def test_a_bert_of_other_sizes_or_none_is_told(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    from xllm.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        SpeechInterface(CONFIG.model_copy(update={"bert": str(tmp_path / "none")}), 10, 24)
+    BertModel(BertConfig(vocab_size=9, hidden_size=16, num_hidden_layers=3, num_attention_heads=2)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(ConfigError, match="has width, layers and positions"):
+        SpeechInterface(CONFIG.model_copy(update={"bert": str(tmp_path)}), 10, 24)
+
+
+def test_a_trained_system_does_not_ask_for_bert_again(small_system, small_config, tmp_path):
+    from xllm import checkpoint
+    from xllm.model import XLLM
+
+    config = small_config.model_copy(
+        update={"speech": small_config.speech.model_copy(update={"bert": "nobody/has-this"})}
+    )
+    checkpoint.save(tmp_path / "run", "x", config, checkpoint.tensors(small_system, ("recognizer", "speech", "llm")))
+    again = XLLM.from_pretrained(tmp_path / "run")
+    assert torch.equal(again.speech.adapter.weight, small_system.speech.adapter.weight)

@@ -50,7 +50,9 @@ class CausalLM(nn.Module):
         if (folder := _chatglm(config)) is not None:
             from xllm.llm.chatglm import ChatGLM
 
-            return ChatGLM.load(folder)
+            loaded = ChatGLM.load(folder)
+            loaded.half_angles = config.half_angles
+            return loaded
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
             model = AutoModelForCausalLM.from_pretrained(config.name, revision=config.revision, dtype="auto")

@@ -42,11 +42,12 @@ class ChatGLMConfig(Config):
         return self.num_layers
 
 
-def _angles(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [B, 1, L, width] of positions [B, L] in float32; the released model rounds them to 16 bits."""
+def _angles(positions: Tensor, width: int, half: bool = False) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [B, 1, L, width] of positions [B, L]: exact, or rounded to 16 bits as in the release."""
+    kind = torch.float16 if half else torch.float32
     rate = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
-    angle = (positions.float()[..., None] * rate).repeat(1, 1, 2)[:, None]
-    return angle.cos(), angle.sin()
+    angle = (positions.to(kind)[..., None] * rate.to(kind)).repeat(1, 1, 2)[:, None]
+    return angle.cos().float(), angle.sin().float()
 
 
 def _rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
@@ -144,6 +145,8 @@ class PrefixCache(DynamicCache):
 class ChatGLM(CausalLM):
     """ChatGLM-6B with the face of every language model here."""
 
+    half_angles = False  # as the released model computes them; exact otherwise
+
     @classmethod
     def load(cls, folder: Path) -> "ChatGLM":
         """From a folder with config.json, ice_text.model and weights (safetensors, or .bin read without pickled code).
@@ -195,7 +198,7 @@ class ChatGLM(CausalLM):
         seen = seen & mask[:, None]
         seen = seen | (slots == slots[total - new :, None])  # padding sees itself, or its softmax has nothing
         half = self.width // self.model.config.num_attention_heads // 2
-        angles = _angles(place, half), _angles(block, half)
+        angles = _angles(place, half, self.half_angles), _angles(block, half, self.half_angles)
         x = embeds
         for layer in self.model.transformer.layers:
             x = layer(x, angles, seen[:, None], cache)

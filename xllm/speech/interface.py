@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xllm.config import SpeechInterfaceConfig
+from xllm.errors import ConfigError
 from xllm.speech.conformer import length_mask
 
 
@@ -15,6 +16,7 @@ class SpeechInterface(nn.Module):
     """Token vectors to LLM embeddings, one for one."""
 
     def __init__(self, config: SpeechInterfaceConfig, token_width: int, llm_width: int):
+        """Raises ConfigError when the BERT that it begins from cannot be had, or is of other sizes."""
         super().__init__()
         from transformers import BertConfig, BertModel
 
@@ -34,7 +36,7 @@ class SpeechInterface(nn.Module):
                 add_pooling_layer=False,
             )
         else:
-            self.bert = BertModel.from_pretrained(config.bert, add_pooling_layer=False)
+            self.bert = _pretrained(config)
             # Words never enter: only positions, types and the transformer are used.
             self.bert.embeddings.word_embeddings = nn.Embedding(1, self.bert.config.hidden_size)
         width = self.bert.config.hidden_size
@@ -57,3 +59,22 @@ class SpeechInterface(nn.Module):
         mask = mask | (torch.arange(tokens.shape[1], device=mask.device) == 0)  # an empty row attends to its padding
         hidden = self.bert(inputs_embeds=self.enter(tokens), attention_mask=mask.long()).last_hidden_state
         return self.adapter(hidden), lengths
+
+
+def _pretrained(config: SpeechInterfaceConfig) -> nn.Module:
+    from transformers import BertModel
+
+    try:
+        bert = BertModel.from_pretrained(config.bert, add_pooling_layer=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"speech.bert {config.bert!r} cannot be loaded ({reason}); give a folder, or a hub name in the cache"
+        ) from None
+    have = (bert.config.hidden_size, bert.config.num_hidden_layers, bert.config.max_position_embeddings)
+    if have != (config.width, config.layers, config.max_tokens):  # a run's own weights are loaded by the recipe's sizes
+        raise ConfigError(
+            f"speech.bert {config.bert!r} has width, layers and positions {have}, the recipe says "
+            f"{(config.width, config.layers, config.max_tokens)}"
+        )
+    return bert
