@@ -1,12 +1,15 @@
 """`xllm train`: run one stage of a recipe."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from xllm_cli.console import note, progress_bar, result, show_rows, show_warnings
+from xllm_cli.console import FAILED, note, progress_bar, result, show_rows, show_warnings
 
 SHOWN_DROPS = 5  # dropped samples named on the terminal; dropped.jsonl has all
 
@@ -27,6 +30,12 @@ def train(
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    gpus: Annotated[
+        str | None, typer.Option(help="A process on each of these GPUs: 0,1,2,3; or how many: 4.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="So many processes on the CPU, which share the batches.")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Also write all parts into one folder, float16.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the run stopped.")] = False,
     dry_run: Annotated[
@@ -55,6 +64,8 @@ def train(
     if print_config:
         result(to_yaml(loaded))
         return
+    if (gpus or processes) and "LOCAL_RANK" not in os.environ:
+        _launch(gpus, processes)
     show_warnings(quiet)
     from xllm.device import resolve_device
     from xllm.training.loop import Trainer
@@ -68,6 +79,30 @@ def train(
             return
         trainer.run(resume)
     note(f"saved {config.output}")
+
+
+def _launch(gpus: str | None, processes: int | None) -> None:
+    """This command again, in several processes that train as one; its exit code is theirs."""
+    from xllm.errors import ConfigError
+
+    environment = dict(os.environ)
+    if gpus is not None:
+        if not all(number.strip().isdigit() for number in gpus.split(",")):
+            raise ConfigError(f"--gpus {gpus!r}: give numbers, e.g. 0,1, or how many")
+        chosen = gpus.split(",") if "," in gpus or int(gpus) == 0 else list(map(str, range(int(gpus))))
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+        processes = len(chosen)
+    else:
+        environment["ACCELERATE_USE_CPU"] = "true"
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    with subprocess.Popen([*run, "-m", "xllm_cli.main", *sys.argv[1:]], env=environment) as children:
+        try:
+            code = children.wait()
+        except KeyboardInterrupt:  # they have it, too
+            children.wait()
+            raise
+    raise typer.Exit(FAILED if code else 0)
 
 
 def _count(recipe: Any) -> None:

@@ -1,0 +1,81 @@
+"""Several processes train as one: the weights of a single process that accumulates as many batches."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from xllm.checkpoint import load_tensors
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path, small_tokenizer):
+    texts = [
+        {"id": f"t{i}", "response": "天地人你我他请忠实地识别语音"[i % 7 : 3 + i % 11], "reading": None}
+        for i in range(64)
+    ]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    stage = {
+        "stage": 0,
+        "modality": "text",
+        "train": [f"{tmp_path}/text.jsonl"],
+        "output": f"{tmp_path}/run",
+        "batch_cost": 90,
+        "epochs": 2,
+        "lr": 0.01,
+        "schedule": {"kind": "cosine", "warmup": 2, "decay": 50},
+    }
+    llm = {"width": 16, "ffn": 32, "heads": 2, "layers": 1, "max_tokens": 64}
+    world = {"name": "small", "model": {"tokenizer": str(small_tokenizer), "llm": llm}, "stages": {"llm": stage}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(world))
+    return tmp_path / "r.yaml"
+
+
+def train(recipe, output, *arguments):
+    command = [sys.executable, "-m", "xllm_cli.main", "train", recipe, "--stage", "0", "--device", "cpu"]
+    done = subprocess.run(
+        [*command, f"output={output}", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stderr
+
+
+def batches(recipe):
+    code, out = (
+        0,
+        subprocess.run(
+            [sys.executable, "-m", "xllm_cli.main", "train", recipe, "--stage", "0", "--device", "cpu", "--dry-run"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout,
+    )
+    return code or json.loads(out)["batches"]
+
+
+def test_two_processes_are_one_that_accumulates(recipe, tmp_path):
+    assert batches(recipe) % 2 == 0, "an odd batch of an epoch would be left out by two"
+    for name, arguments in (("one", ["accumulate=2"]), ("two", ["--processes", "2"])):
+        code, err = train(recipe, tmp_path / name, *arguments)
+        assert code == 0, err
+    one, two = (load_tensors(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=2e-6), name  # sums in another order
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert [entry["step"] for entry in logs[0]] == [entry["step"] for entry in logs[1]]
+
+
+def test_what_is_wrong_is_told_once(recipe, tmp_path):
+    code, err = train(recipe, tmp_path / "x", "--processes", "2", "epoch=3")
+    assert code == 2 and "did you mean 'epochs'" in err and err.count("\n") == 1
+    code, err = train(recipe, tmp_path / "x", "--gpus", "all")
+    assert code == 2 and "give numbers" in err and err.count("\n") == 1
