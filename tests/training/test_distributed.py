@@ -59,8 +59,11 @@ def batches(recipe):
     return code or json.loads(out)["batches"]
 
 
-def test_two_processes_are_one_that_accumulates(recipe, tmp_path):
-    assert batches(recipe) % 2 == 0, "an odd batch of an epoch would be left out by two"
+@pytest.mark.parametrize(("cost", "odd"), [(90, 0), (50, 1)])
+def test_two_processes_are_one_that_accumulates(recipe, tmp_path, cost, odd):
+    """Also where an epoch's batches are odd in number: nobody waits, and none is left out."""
+    recipe.write_text(recipe.read_text().replace("batch_cost: 90", f"batch_cost: {cost}"))
+    assert batches(recipe) % 2 == odd
     for name, arguments in (("one", ["accumulate=2"]), ("two", ["--processes", "2"])):
         code, err = train(recipe, tmp_path / name, *arguments)
         assert code == 0, err
@@ -72,6 +75,20 @@ def test_two_processes_are_one_that_accumulates(recipe, tmp_path):
         for name in ("one", "two")
     ]
     assert [entry["step"] for entry in logs[0]] == [entry["step"] for entry in logs[1]]
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_another_number_of_processes_goes_on(recipe, tmp_path, first, then):
+    """One epoch with so many, the next with others, each step of the same two batches: as if nothing had changed."""
+    how = {1: ["accumulate=2"], 2: ["--processes", "2"]}
+    code, err = train(recipe, tmp_path / "whole", "accumulate=2")
+    assert code == 0, err
+    assert train(recipe, tmp_path / "cut", "epochs=1", *how[first])[0] == 0
+    code, err = train(recipe, tmp_path / "cut", "--resume", *how[then])
+    assert code == 0, err
+    whole, cut = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    for name, value in whole.items():
+        assert torch.allclose(value, cut[name], atol=2e-6), name
 
 
 def test_what_is_wrong_is_told_once(recipe, tmp_path):

@@ -10,6 +10,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,9 @@ class Trainer:
         place, config = self.place, self.config
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         batches = self.batches(place.epoch)
-        usable = len(batches) // world * world or len(batches)
-        order = list(range(place.batch + rank, usable, world))
+        # In the last round some processes may have no batch left: they take another one, and it counts nothing.
+        rounds = -(-len(batches) // world) * world
+        order = [number % len(batches) for number in range(place.batch + rank, rounds, world)]
         self.examples.flat_start = place.epoch < config.flat_start
         data = BatchDataset(self.examples, batches, self.recipe.seed, place.epoch, True)
         self.model.train()
@@ -198,11 +200,13 @@ class Trainer:
                 self.dropped |= dropped
                 self.report("dropped", dropped)
             micro += 1
+            counts = place.batch + rank < len(batches)
             place.batch += world
-            last = place.batch >= usable
+            last = place.batch >= len(batches)
             stepping = micro % config.accumulate == 0 or last
-            losses = self._backward(batch, stepping)
-            meter.add(losses, len(next(iter(batch.values()))))
+            losses = self._backward(batch, stepping, counts)
+            if counts:
+                meter.add(losses, len(next(iter(batch.values()))))
             if stepping:
                 self._step()
                 if place.step % config.log_every == 0:
@@ -212,15 +216,12 @@ class Trainer:
             asked = time.perf_counter()
         self._end_epoch()
 
-    def _backward(self, batch: dict, stepping: bool) -> dict[str, Tensor]:
+    def _backward(self, batch: dict, stepping: bool, counts: bool) -> dict[str, Tensor]:
         batch = send_to_device(batch, self.accelerator.device)
-        if stepping:
+        share = counts / self.config.accumulate
+        with nullcontext() if stepping else self.accelerator.no_sync(self.model):
             losses = self.model(batch)
-            self.accelerator.backward(losses["loss"] / self.config.accumulate)
-        else:
-            with self.accelerator.no_sync(self.model):
-                losses = self.model(batch)
-                self.accelerator.backward(losses["loss"] / self.config.accumulate)
+            self.accelerator.backward(losses["loss"] * share)
         return {key: value.detach() for key, value in losses.items()}
 
     def _step(self) -> None:

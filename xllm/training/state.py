@@ -99,7 +99,8 @@ class Checkpoints:
         place = Place(**json.loads((folder / "place.json").read_text(encoding="utf-8")))
         place.best = [tuple(pair) for pair in place.best]
         load_optimizer(optimizer, load_tensors(folder / "optimizer.safetensors"))
-        restore_random_state(load_tensors(folder / f"random-{rank}.safetensors"))
+        if (own := folder / f"random-{rank}.safetensors").exists():  # else there were fewer processes
+            restore_random_state(load_tensors(own))
         return place, load_tensors(folder / "model.safetensors")
 
     def keep_epoch(self, epoch: int, weights: dict[str, Tensor]) -> None:
