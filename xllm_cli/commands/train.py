@@ -30,9 +30,7 @@ def train(
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    gpus: Annotated[
-        str | None, typer.Option(help="A process on each of these GPUs: 0,1,2,3; or how many: 4.")
-    ] = None,
+    gpus: Annotated[str | None, typer.Option(help="A process on each of these GPUs: 0,1,2,3; or how many: 4.")] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="So many processes on the CPU, which share the batches.")
     ] = None,
