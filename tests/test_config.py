@@ -26,6 +26,10 @@ def test_unknown_key_names_the_nearest():
         load_recipe(TINY, ["weight_decy=0.1"], stage=1, modality="speech")
     with pytest.raises(ConfigError, match="model.recognizer.encoder.widht'; did you mean 'width'"):
         load_recipe(TINY, ["model.recognizer.encoder.widht=3"])
+    with pytest.raises(ConfigError, match="model.vision.widht'; did you mean 'width'"):
+        load_recipe(TINY, ["model.vision.widht=3"])
+    with pytest.raises(ConfigError, match="lora.rnk'; did you mean 'rank'"):
+        load_recipe(TINY, ["lora.rnk=3"], stage=2, modality="speech")
 
 
 def test_overrides_reach_the_chosen_stage_or_any_path():

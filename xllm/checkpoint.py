@@ -9,7 +9,7 @@ complete            written last
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import nn
 
-from xllm.config import Config, ModelConfig, read_yaml, to_yaml, validate
+from xllm.config import Config, LoRAConfig, ModelConfig, read_yaml, to_yaml, validate
 from xllm.errors import ConfigError
 from xllm.files import write_atomic
 
@@ -30,19 +30,28 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 class Card(Config):
     """What a checkpoint folder holds: `parts` are the top-level modules whose weights are inside.
 
-    `frozen` are the checkpoint folders that hold the parts this one was trained beside; a bundle needs none.
+    `frozen` are the checkpoint folders that hold the parts this one was trained beside; a bundle needs none. `lora`
+    says what the part of that name is.
     """
 
     name: str
     parts: tuple[str, ...]
     frozen: tuple[Path, ...] = ()
     model: ModelConfig
+    lora: LoRAConfig | None = None
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters by their names in checkpoints: LoRA, which peft puts inside the LLM's layers, is a part of its own."""
+    for name, value in model.named_parameters():
+        update = ".lora_A." in name or ".lora_B." in name
+        yield name.replace("llm", "lora", 1) if update else name.replace(".base_layer.", "."), value
 
 
 def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
     """Parameters of the named parts (of a layer of a part: the whole part); a tied parameter appears once."""
     parts = {part.partition(".")[0] for part in parts}
-    return {name: p.detach() for name, p in model.named_parameters() if name.split(".")[0] in parts}
+    return {name: p.detach() for name, p in _parameters(model) if name.split(".")[0] in parts}
 
 
 def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
@@ -71,6 +80,7 @@ def save(
     values: dict[str, torch.Tensor],
     frozen: Iterable[Path] = (),
     half: bool = False,
+    lora: LoRAConfig | None = None,
 ) -> None:
     """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside.
 
@@ -85,7 +95,7 @@ def save(
         shutil.copytree(config.tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))
     config = config.model_copy(update={"tokenizer": Path("tokenizer") if config.tokenizer else None})
-    card = Card(name=name, parts=parts, frozen=tuple(Path(f).resolve() for f in frozen), model=config)
+    card = Card(name=name, parts=parts, frozen=tuple(Path(f).resolve() for f in frozen), model=config, lora=lora)
     write_atomic(folder / "config.yaml", to_yaml(card))
     write_atomic(folder / MARK, "")
 
@@ -154,7 +164,7 @@ def load_into(
             for name, value in values.items()
             if name.startswith(f"{old}.")
         }
-    own = dict(model.named_parameters())
+    own = dict(_parameters(model))
     loaded = {name.split(".")[0] for name in values}
     loaded = loaded if parts is None else loaded & set(parts)
     for name in (n for n in own if n.split(".")[0] in loaded):

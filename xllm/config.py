@@ -6,7 +6,7 @@ YAML is ever imported as code. `load_recipe` reads a file, applies `key=value` o
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -123,6 +123,10 @@ class LLMConfig(Config):
     revision: str | None = None
     sizes: dict[str, Any] = Field({}, description="of the named model (its config.json), to count what is not there")
     half_angles: bool = Field(False, description="ChatGLM-6B: rotary angles in 16 bits, as its release computes them")
+    chat: bool = Field(False, description="the prompt stands in the model's own chat template, as its user's turn")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: as it is published")
+    device_map: Literal["auto"] | None = Field(None, description="auto: spread over all devices, by accelerate")
+    load_in: Literal["8bit", "4bit"] | None = Field(None, description="quantised while loading, by bitsandbytes")
     width: int = 256
     ffn: int = 768
     heads: int = 4
@@ -141,6 +145,15 @@ class ModelConfig(Config):
     blip2: str | None = Field(None, description="BLIP-2, folder or hub name: ViT and Q-Former begin as its own")
     frames: int = Field(8, description="frames T sampled from a film")
     llm: LLMConfig = LLMConfig()
+
+
+class LoRAConfig(Config):
+    """Low-rank updates of the language model's linear layers (Hu et al. 2021), which otherwise stays frozen."""
+
+    rank: int = Field(8, gt=0)
+    alpha: float = Field(16.0, description="updates are scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = Field((), description="names of layers, e.g. q_proj; none: all linear ones but the head")
 
 
 class ScheduleConfig(Config):
@@ -169,6 +182,7 @@ class StageConfig(Config):
     modality: str = Field("speech", description="text, a modality (speech, image, video), masr, or all")
     start_from: tuple[Path, ...] = Field((), description="checkpoint folders to take parts from")
     trains: tuple[str, ...] = Field((), description="layers that move, of those that the stage trains; none: all")
+    lora: LoRAConfig | None = Field(None, description="stages 2 and 3: train this beside them; the paper does not")
     train: tuple[Path, ...] = Field(description="manifests")
     dev: tuple[Path, ...] = ()
     output: Path = Field(description="folder of the run")
@@ -229,11 +243,17 @@ def _first_error(error: ValidationError, source: str, root: type[BaseModel]) -> 
         return ConfigError(f"{source}: {where}: {problem['msg']} (got {problem['input']!r})")
     node: Any = root
     for part in problem["loc"][:-1]:
-        node = node.model_fields[part].annotation if part in getattr(node, "model_fields", {}) else StageConfig
+        node = _config_of(node.model_fields[part].annotation) if part in node.model_fields else StageConfig
     known = list(node.model_fields)
     near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return ConfigError(f"{source}: unknown key {where!r}; {hint}")
+
+
+def _config_of(annotation: Any) -> type[Config]:
+    """The configuration in the type of a field: itself, or what is optional or many."""
+    inner = (kind for kind in get_args(annotation) if isinstance(kind, type) and issubclass(kind, Config))
+    return next(inner, annotation)
 
 
 def validate(model: type[Config], data: Any, source: str) -> Any:

@@ -7,6 +7,8 @@ that of `generate`, token for token, whatever the draft; in half precision a pas
 from a pass over one.
 
 Tokens that were refused stay in the key-value cache and are masked for good, so that any cache of any model will do.
+They take room in the window of layers that see only the latest tokens (Gemma's, Cohere's): where prompt, answer and
+refused tokens outgrow it, the text may differ from that of `generate`.
 """
 
 from collections.abc import Sequence
@@ -112,7 +114,7 @@ def verify(
             if row.going:
                 kept.append(number)
         if kept and len(kept) < len(active):
-            keep = torch.tensor(kept, device=mask.device)
+            keep = torch.tensor(kept)  # on the CPU, and so for layers on any device
             mask = mask[keep]
             cache.batch_select_indices(keep)
         active = [active[number] for number in kept]

@@ -90,7 +90,7 @@ def steps(
         if step:
             yield step
         if going and len(going) < len(active):
-            keep = torch.tensor(going, device=mask.device)
+            keep = torch.tensor(going)  # on the CPU, and so for layers on any device
             tokens, mask = tokens[keep], mask[keep]
             cache.batch_select_indices(keep)
         active = [active[row] for row in going]

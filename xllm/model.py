@@ -1,6 +1,7 @@
 """XLLM: frozen encoders and interfaces around a frozen language model (paper Figure 1), trained and used here."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from math import exp
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from xllm import checkpoint
-from xllm.config import ModelConfig
+from xllm.config import LoRAConfig, ModelConfig
 from xllm.dictionary import begin_with
 from xllm.drafting import verify
 from xllm.errors import ConfigError
 from xllm.features import FRAME_SHIFT, speech_features
 from xllm.generation import Generation, generate
+from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.prompt import INSTRUCTIONS, Prompt, Turn
 from xllm.speech.decoder import Foreign
@@ -55,8 +57,11 @@ def _each_modality(
 class XLLM(nn.Module):
     """The parts of one system, by name: encoders (`recognizer`, `vision`), one interface per modality, and `llm`."""
 
-    def __init__(self, config: ModelConfig, parts: Iterable[str]):
-        """Build `parts` untrained, and the encoder of each interface; raises ConfigError for what is not configured."""
+    def __init__(self, config: ModelConfig, parts: Iterable[str], lora: LoRAConfig | None = None):
+        """Build `parts` untrained, and the encoder of each interface; raises ConfigError for what is not configured.
+
+        The part `lora` are updates inside `llm`, as `lora` says.
+        """
         super().__init__()
         self.config = config
         self.drafts = True  # transcripts are verified against the recogniser's, not written token by token
@@ -66,7 +71,10 @@ class XLLM(nn.Module):
             from xllm.llm.causal import CausalLM
 
             self.llm = CausalLM.build(config.llm, config.tokenizer)
-            self.prompt = Prompt(self.llm.tokenizer)
+            self.prompt = Prompt(self.llm.tokenizer, config.llm.chat)
+            self.llm.turn_ends.update(self.prompt.end)
+        if "lora" in parts:
+            self.lora = add_lora(self.llm.model, lora)
         for name, row in MODALITIES.items():
             if row.encoder in parts and not hasattr(self, row.encoder):
                 setattr(self, row.encoder, row.build_encoder(config))
@@ -96,12 +104,13 @@ class XLLM(nn.Module):
         fetched = card.model.vision is not None and (card.model.vision.pretrained or bool(card.model.blip2))
         have |= {"vision"} if fetched else set()
         wanted = have - {"naming"} if parts is None else set(parts)  # which has taught the encoder, and is done
+        wanted |= have & {"lora"} if "llm" in wanted else set()
         if missing := wanted - have:
             raise ConfigError(
                 f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}"
             )
         trained = card.model.speech.model_copy(update={"bert": None})  # its weights are in the checkpoint
-        model = cls(card.model.model_copy(update={"speech": trained}), wanted)
+        model = cls(card.model.model_copy(update={"speech": trained}), wanted, card.lora)
         left = set(wanted)
         for source in (folder, *reversed(card.frozen)):  # its own parts first, then what was taken last
             left -= checkpoint.load_into(model, source, left & folders[source])
@@ -116,7 +125,9 @@ class XLLM(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        """Of all but the LLM, which may be spread over several."""
+        others = (value for name, value in self.named_parameters() if not name.startswith("llm."))
+        return next(chain(others, self.parameters())).device
 
     @property
     def frame_seconds(self) -> float:
@@ -198,7 +209,7 @@ class XLLM(nn.Module):
         fits = [i for i, ids in enumerate(written) if ids and len(ids) == len(embeddings[i])]
         if not fits:
             return torch.cat(embeddings).sum() * 0.0
-        wanted = self.llm.embed([token for i in fits for token in written[i]])
+        wanted = self.llm.embed([token for i in fits for token in written[i]]).to(embeddings[0])
         return nn.functional.mse_loss(torch.cat([embeddings[i] for i in fits]), wanted) / wanted.square().mean()
 
     def naming_loss(self, pixels: Tensor, names: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -224,9 +235,10 @@ class XLLM(nn.Module):
     def _linguistic(self, caption: str) -> Tensor:
         """What the recogniser's decoder reads of a caption: the frozen LLM's states [N, D_llm]."""
         ids = self.prompt.tokens(caption)
-        mask = torch.ones(1, len(ids), dtype=torch.bool, device=self.device)
         with torch.no_grad():
-            return self.llm(self.llm.embed(ids)[None], mask)[0][0]
+            embeds = self.llm.embed(ids)[None]
+            mask = torch.ones(1, len(ids), dtype=torch.bool, device=embeds.device)
+            return self.llm(embeds, mask)[0][0].to(self.device, torch.float32)
 
     def recognition_loss(
         self, pictures: Sequence[Tensor | None] = (), captions: Sequence[str | None] = (), **batch: Any

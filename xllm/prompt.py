@@ -5,6 +5,9 @@
 with only the modalities present, and one pair of tags for each of several images. Earlier turns of a conversation
 stand between the media and the question, as `Question: … \\n Answer:…\\n`. Media embeddings are spliced between
 their tags; batches are padded on the left; the loss is on the answer alone.
+
+With `chat` the same stands in the model's own chat template: each question is a turn of the user's, with the media in
+the first one, each answer one of the assistant's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor
 
 from xllm.config import IGNORE
+from xllm.errors import ConfigError
 from xllm.llm.causal import CausalLM
 from xllm.manifest import FRAME
 from xllm.modalities import MODALITIES
@@ -48,11 +52,16 @@ class PromptBatch(NamedTuple):
 class Prompt:
     """Builds token ids and embeddings for one LLM."""
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer, chat: bool = False):
+        """Raises ConfigError when the tokenizer has no chat template and one is asked for."""
+        self.tokenizer, self.chat = tokenizer, chat
         self.start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self.end = [tokenizer.eos_token_id]
         self.lead = list(getattr(tokenizer, "before_answer", ()))  # of a prefix LM, between prompt and answer
+        if chat:
+            if not getattr(tokenizer, "chat_template", None):
+                raise ConfigError("llm.chat: the language model's tokenizer has no chat template")
+            self.start, self.end = [], [self._end_of_turn()]  # the template has a start of its own
 
     def tokens(self, text: str) -> list[int]:
         """Ids of text, with nothing added."""
@@ -84,11 +93,41 @@ class Prompt:
         pieces[-1] += f"Question: {instruction} \n Answer:"
         return pieces
 
+    def around(self, instruction: str, media: Sequence[str], history: Sequence[Turn] = ()) -> list[str]:
+        """`pieces`, within the chat template if there is to be one."""
+        if not self.chat:
+            return self.pieces(instruction, media, history)
+        first, *later = [*(turn["instruction"] for turn in history), instruction]
+        pieces = self.pieces(first, media)
+        shown = "".join(pieces)
+        questions = [shown, *(self.pieces(question, ())[0] for question in later)]
+        text = self._conversation(questions, [turn["response"] for turn in history])
+        at = text.index(shown)
+        pieces[0] = text[:at] + pieces[0]
+        pieces[-1] += text[at + len(shown) :]
+        return pieces
+
+    def _conversation(self, questions: Sequence[str], answers: Sequence[str]) -> str:
+        """Questions, all but the last one answered, up to where the next answer begins."""
+        messages = [{"role": "user", "content": questions[0]}]
+        for answer, question in zip(answers, questions[1:], strict=True):
+            messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
+        # Templates of models that think before they answer know `enable_thinking`, others pass it over.
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+
+    def _end_of_turn(self) -> int:
+        """The first control token after an answer: some models' is the beginning of the next question."""
+        _, _, rest = self._conversation(["Q", "Q"], ["X-LLM"]).partition("X-LLM")
+        control = self.tokenizer.added_tokens_decoder
+        return next((token for token in self.tokens(rest) if token in control), self.tokenizer.eos_token_id)
+
     def ids(self, instruction: str, told: Mapping[str, Sequence[list[int]]], history: Sequence[Turn] = ()) -> list[int]:
         """A prompt whose media are told in words (stage 0): `told[name]` holds the ids of each slot."""
         slots = [slot for name in MODALITIES for slot in told.get(name, ())]
         names = [name for name in MODALITIES for _ in told.get(name, ())]
-        before, *after = (self.tokens(piece) for piece in self.pieces(instruction, names, history))
+        before, *after = (self.tokens(piece) for piece in self.around(instruction, names, history))
         pieces = ([*slot, *piece] for slot, piece in zip(slots, after, strict=True))
         return [*sum(pieces, [*self.start, *before]), *self.lead]
 
@@ -110,11 +149,11 @@ class Prompt:
         rows, targets = [], []
         for i, instruction in enumerate(instructions):
             slots = [(name, slot) for name in MODALITIES for slot in media[i].get(name, ())]
-            before, *after = map(self.tokens, self.pieces(instruction, [name for name, _ in slots], histories[i]))
+            before, *after = map(self.tokens, self.around(instruction, [name for name, _ in slots], histories[i]))
             answer = [] if answers is None else self.answer(answers[i])
             parts = [llm.embed([*self.start, *before])]
             for (_, slot), piece in zip(slots, after, strict=True):
-                parts += [slot.to(parts[0].dtype), llm.embed(piece)]
+                parts += [slot.to(parts[0]), llm.embed(piece)]
             parts.append(llm.embed([*self.lead, *answer]))
             rows.append(torch.cat(parts))
             targets.append([IGNORE] * (len(rows[-1]) - len(answer)) + answer)

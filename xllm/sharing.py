@@ -40,7 +40,7 @@ def export(run: str | Path, folder: Path, *, half: bool = True, report: Path | N
     counts: Counter[str] = Counter()
     for name, value in values.items():
         counts[name.partition(".")[0]] += value.numel()
-    checkpoint.save(folder, card.name, _pinned(card.model), values, half=half)
+    checkpoint.save(folder, card.name, _pinned(card.model), values, half=half, lora=card.lora)
     write_atomic(folder / "README.md", model_card(card.name, card.model, counts, _trained_on(source, card), figures))
     return dict(counts)
 

@@ -1,55 +1,174 @@
-"""Any Hugging Face causal LM behind the one class: same logits as its own forward, padding on the left or not."""
+"""Any Hugging Face causal LM behind the one class: its own logits and answers, padding on the left or not."""
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Cohere2Config,
+    Gemma2Config,
+    Gemma3TextConfig,
+    Glm4Config,
+    GlmConfig,
+    GraniteConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 from xllm.config import LLMConfig
 from xllm.errors import ConfigError
+from xllm.generation import generate
 from xllm.llm.causal import CausalLM
+from xllm.model import XLLM
 
 SIZES = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
+    "hidden_size": 64,  # a block of 4-bit weights
+    "intermediate_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
-    "head_dim": 8,
+    "head_dim": 32,
+    "initializer_range": 0.3,  # logits far enough apart that rounding decides nothing
+}
+SLIDING = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+FAMILIES = {
+    "glm": (GlmConfig, {}),
+    "glm4": (Glm4Config, {}),
+    "qwen3": (Qwen3Config, {}),
+    "llama-untied": (LlamaConfig, {"tie_word_embeddings": False}),
+    "llama-tied": (LlamaConfig, {"tie_word_embeddings": True}),
+    "gemma2": (Gemma2Config, {**SLIDING, "final_logit_softcapping": 2.0, "tie_word_embeddings": False}),
+    "gemma3": (Gemma3TextConfig, SLIDING),
+    "granite": (GraniteConfig, {"logits_scaling": 4.0, "embedding_multiplier": 3.0}),
+    "cohere2": (Cohere2Config, {**SLIDING, "logit_scale": 0.25}),
 }
 
 
-@pytest.fixture(params=[LlamaConfig, Qwen3Config, Gemma2Config], ids=["llama", "qwen3", "gemma2-softcap"])
-def saved(request, tmp_path, small_tokenizer):
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(small_tokenizer)
-    config = request.param(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, pad_token_id=0, **SIZES)
+def save(folder, tokenizer_folder, family):
+    kind, extra = FAMILIES[family]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    config = kind(
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **SIZES,
+        **extra,
+    )
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "llm")
-    tokenizer.save_pretrained(tmp_path / "llm")
-    return tmp_path / "llm"
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=FAMILIES)
+def saved(request, tmp_path, small_tokenizer):
+    return save(tmp_path / "llm", small_tokenizer, request.param)
+
+
+@pytest.fixture
+def qwen3(tmp_path, small_tokenizer):
+    return save(tmp_path / "llm", small_tokenizer, "qwen3")
+
+
+def load(folder, **options):
+    return CausalLM.build(LLMConfig(name=str(folder), **options), None).eval()
 
 
 @torch.no_grad()
 def test_a_model_of_a_folder_gives_its_own_logits(saved):
-    llm = CausalLM.build(LLMConfig(name=str(saved)), None).eval()
-    ids = torch.tensor([[5, 9, 20, 31, 7]])
-    hidden, _ = llm(llm.embed(ids), torch.ones(1, 5, dtype=torch.bool))
+    llm = load(saved)
+    ids = torch.tensor([[5, 9, 20, 31, 7, 12, 8]])
+    hidden, _ = llm(llm.embed(ids), torch.ones(1, 7, dtype=torch.bool))
     own = AutoModelForCausalLM.from_pretrained(saved).eval()(ids).logits
-    torch.testing.assert_close(llm.head(hidden), own.float(), atol=1e-5, rtol=1e-4)
-    assert llm.width == 16 and llm.tokenizer.eos_token_id in llm.end_ids
+    torch.testing.assert_close(llm.head(hidden), own.float(), atol=1e-4, rtol=1e-4)
+    assert llm.width == 64 and llm.tokenizer.eos_token_id in llm.end_ids
 
 
 @torch.no_grad()
 def test_padding_and_cache_change_nothing(saved):
-    llm = CausalLM.build(LLMConfig(name=str(saved)), None).eval()
-    embeds = llm.embed([[5, 9, 20, 31]])
-    plain, _ = llm(embeds, torch.ones(1, 4, dtype=torch.bool))
-    mask = torch.tensor([[False, False, True, True, True, True]])
-    padded = torch.cat([torch.zeros(1, 2, 16), embeds], dim=1)
+    llm = load(saved)
+    embeds = llm.embed([[5, 9, 20, 31, 7, 12, 8]])
+    plain, _ = llm(embeds, torch.ones(1, 7, dtype=torch.bool))
+    mask = torch.tensor([[False] * 2 + [True] * 7])
+    padded = torch.cat([torch.zeros(1, 2, 64), embeds], dim=1)
     shifted, _ = llm(padded, mask)
-    torch.testing.assert_close(shifted[:, 2:], plain, atol=1e-5, rtol=1e-4)
-    _, cache = llm(padded[:, :-1], mask[:, :-1], use_cache=True)
-    last, _ = llm(padded[:, -1:], mask, cache, use_cache=True)
-    torch.testing.assert_close(last, plain[:, -1:], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shifted[:, 2:], plain, atol=1e-4, rtol=1e-4)
+    cache = None
+    for start, end in ((0, 5), (5, 6), (6, 9)):  # a prompt, a token, several candidates
+        part, cache = llm(padded[:, start:end], mask[:, :end], cache, use_cache=True)
+        torch.testing.assert_close(
+            part[:, max(2 - start, 0) :], plain[:, max(start - 2, 0) : end - 2], atol=1e-4, rtol=1e-4
+        )
+
+
+@torch.no_grad()
+def test_answers_are_the_models_own_alone_or_in_a_batch(saved):
+    llm = load(saved)
+    own = AutoModelForCausalLM.from_pretrained(saved).eval()
+    mask = torch.tensor([[False] * 3 + [True] * 4, [True] * 7, [False] * 6 + [True]])
+    embeds = llm.embed(torch.randint(4, 60, (3, 7), generator=torch.Generator().manual_seed(3))) * mask[..., None]
+    limit = 7  # the guard against repetition needs eight
+    whole = own.generate(inputs_embeds=embeds, attention_mask=mask.long(), do_sample=False, max_new_tokens=limit)
+    together = generate(llm, embeds, mask, [limit] * 3)
+    for row in range(3):
+        expected = whole[row].tolist()
+        end = next((i for i, token in enumerate(expected) if token in llm.end_ids), len(expected))
+        assert together[row].ids == expected[:end]
+        real = mask[row]
+        assert generate(llm, embeds[row, real][None], real[real][None], [limit])[0].ids == expected[:end]
+
+
+@torch.no_grad()
+def test_it_is_loaded_in_the_asked_dtype(qwen3, small_config):
+    for dtype in ("bfloat16", "float16", "float32"):
+        assert load(qwen3, dtype=dtype).embeddings.dtype == getattr(torch, dtype)
+    # What hears stays in float32, and reads and writes what the LLM is in.
+    named = small_config.model_copy(update={"llm": LLMConfig(name=str(qwen3), dtype="bfloat16")})
+    torch.manual_seed(0)
+    model = XLLM(named, ("recognizer", "speech", "llm")).eval()
+    waves = [torch.randn(16000), torch.randn(9000)]
+    assert len(model.transcribe(waves)) == 2
+    assert model._linguistic("天地").dtype == torch.float32
+    tokens = [{"speech": [torch.randn(3, 16)]}]
+    losses = model.response_loss(tokens, [{}], ["天"], ["地"], told=[{"speech": "天地人"}])
+    assert losses["loss"].dtype == torch.float32
+
+
+@torch.no_grad()
+def test_a_model_that_is_spread_out_stays_where_it_is(qwen3, small_config, tmp_path):
+    from accelerate import dispatch_model
+
+    config = small_config.model_copy(update={"llm": LLMConfig(name=str(qwen3), device_map="auto")})
+    torch.manual_seed(0)
+    model = XLLM(config, ("recognizer", "speech", "llm")).eval()
+    waves = [torch.randn(16000), torch.randn(9000)]
+    before = model.transcribe(waves)
+    places = {"model.embed_tokens": "disk", "model.rotary_emb": "cpu", "model.norm": "cpu", "lm_head": "disk"}
+    places |= {"model.layers.0": "cpu", "model.layers.1": "disk"}
+    dispatch_model(model.llm.model, places, main_device="cpu", offload_dir=tmp_path / "offload")
+    model.to("cpu", torch.float64).float()
+    assert model.llm.embeddings.is_meta and model.device == torch.device("cpu")
+    for moved, stayed in zip(model.transcribe(waves), before, strict=True):
+        assert moved.text == stayed.text and moved.score == pytest.approx(stayed.score, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantised_loading_needs_bitsandbytes_and_says_so(qwen3, kind, monkeypatch):
+    monkeypatch.setattr("xllm.llm.causal.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install bitsandbytes"):
+        load(qwen3, load_in=kind)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantised_models_answer_nearly_the_same(qwen3, kind):
+    pytest.importorskip("bitsandbytes")
+    plain, small = load(qwen3), load(qwen3, load_in=kind)
+    assert small.model.is_quantized and small.model.get_output_embeddings().weight.is_floating_point()
+    embeds, mask = plain.embed([[5, 9, 20, 31]]), torch.ones(1, 4, dtype=torch.bool)
+    a, b = plain(embeds, mask)[0], small.to("cpu")(embeds, mask)[0]
+    assert torch.nn.functional.cosine_similarity(a, b, dim=-1).min() > {"8bit": 0.98, "4bit": 0.8}[kind]
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,12 +19,13 @@ class CausalLM(nn.Module):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
+        self.turn_ends: set[int] = set()  # ids that end a turn of a chat; `Prompt` knows them
 
     @classmethod
     def build(cls, config: LLMConfig, tokenizer_folder: Path | None) -> "CausalLM":
         """Load the LLM named in `config`, or make a small Llama of the given sizes, untrained.
 
-        Raises ConfigError when the named model cannot be loaded.
+        Raises ConfigError when the named model cannot be loaded as asked.
         """
         if config.name is None:
             from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -50,12 +52,20 @@ class CausalLM(nn.Module):
         if (folder := _chatglm(config)) is not None:
             from xllm.llm.chatglm import ChatGLM
 
+            if (config.dtype, config.device_map, config.load_in) != ("auto", None, None):
+                raise ConfigError("ChatGLM-6B is loaded as it is published: without llm.dtype, device_map and load_in")
             loaded = ChatGLM.load(folder)
             loaded.half_angles = config.half_angles
             return loaded
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
-            model = AutoModelForCausalLM.from_pretrained(config.name, revision=config.revision, dtype="auto")
+            model = AutoModelForCausalLM.from_pretrained(
+                config.name,
+                revision=config.revision,
+                dtype=config.dtype,
+                device_map=config.device_map,
+                quantization_config=_quantization(config),
+            )
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
@@ -84,12 +94,17 @@ class CausalLM(nn.Module):
         """Ids that end an answer."""
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ends = [ends] if isinstance(ends, int) else ends or []
-        return {self.tokenizer.eos_token_id, *ends}
+        return {self.tokenizer.eos_token_id, *ends, *self.turn_ends}
 
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Input embeddings [..., D_llm] of token ids."""
         table = self.model.get_input_embeddings()
-        return table(torch.as_tensor(ids, dtype=torch.long, device=table.weight.device))
+        device = None if table.weight.is_meta else table.weight.device  # meta: accelerate brings them when needed
+        return table(torch.as_tensor(ids, dtype=torch.long, device=device))
+
+    def _apply(self, fn, recurse=True):
+        """A model that accelerate has spread over devices stays where it is when the system around it moves."""
+        return self if hasattr(self.model, "hf_device_map") else super()._apply(fn, recurse)
 
     def forward(self, embeds: Tensor, mask: Tensor, cache=None, use_cache: bool = False) -> tuple[Tensor, object]:
         """Hidden states [B, L, D_llm] before the head, and the key-value cache.
@@ -105,12 +120,16 @@ class CausalLM(nn.Module):
             past_key_values=cache,
             use_cache=use_cache,
         )
-        return out.last_hidden_state, out.past_key_values if use_cache else None
+        # The last layer may be on another device than the first.
+        return out.last_hidden_state.to(embeds.device), out.past_key_values if use_cache else None
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [..., V], float32, of hidden states [..., D_llm]."""
-        logits = self.model.get_output_embeddings()(hidden).float()
-        cap = getattr(self.model.config, "final_logit_softcapping", None)  # Gemma 2 and later
+        logits = self.model.get_output_embeddings()(hidden).to(hidden.device).float()
+        config = self.model.config.get_text_config()
+        scale = getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)  # Cohere, Granite
+        logits = logits if scale == 1.0 else logits * scale
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2 and later
         return cap * torch.tanh(logits / cap) if cap else logits
 
     def answer_loss(self, embeds: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,6 +143,19 @@ class CausalLM(nn.Module):
         answer = targets[:, 1:][wanted]
         wrong = (logits.argmax(-1) != answer).float().mean()
         return nn.functional.cross_entropy(logits, answer), wrong
+
+
+def _quantization(config: LLMConfig):
+    """bitsandbytes' settings in the words of transformers; raises ConfigError when it is not installed."""
+    if config.load_in is None:
+        return None
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(f"llm.load_in {config.load_in} needs bitsandbytes: pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    if config.load_in == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def _chatglm(config: LLMConfig) -> Path | None:

@@ -320,6 +320,7 @@ class Trainer:
                 self.recipe.model,
                 self.weights(),
                 frozen=self.config.start_from if self.config.stage > 1 else (),
+                lora=self.config.lora,
             )
             if self.bundle is not None:
                 self._save_bundle(self.bundle)
@@ -332,4 +333,5 @@ class Trainer:
         """Everything in one folder, float16; an LLM that has a public name is not copied."""
         model = self.accelerator.unwrap_model(self.model).model
         parts = [name for name, _ in model.named_children() if name != "llm" or self.recipe.model.llm.name is None]
-        checkpoint.save(folder, self.recipe.name, self.recipe.model, checkpoint.tensors(model, parts), half=True)
+        values = checkpoint.tensors(model, parts)
+        checkpoint.save(folder, self.recipe.name, self.recipe.model, values, half=True, lora=self.config.lora)

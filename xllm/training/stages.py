@@ -135,7 +135,9 @@ def find_stage(config: StageConfig) -> Stage:
                 raise ConfigError(
                     f"stage {config.stage} {config.modality} does not train {layer!r}, but {', '.join(stage.trains)}"
                 )
-        return replace(stage, trains=config.trains or stage.trains)
+        if config.lora and config.stage < 2:
+            raise ConfigError(f"lora is for stages 2 and 3, which train beside a frozen LLM, not for {config.stage}")
+        return replace(stage, trains=(config.trains or stage.trains) + (("lora",) if config.lora else ()))
     except KeyError:
         have = ", ".join(f"{stage} {modality}" for stage, modality in STAGES)
         raise ConfigError(f"stage {config.stage} {config.modality} does not exist; there are: {have}") from None
@@ -150,7 +152,10 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
     parts = {name.partition(".")[0] for name in (*stage.trains, *stage.frozen)}
     needed = {*stage.frozen, *(name.partition(".")[0] for name in stage.trains if "." in name)}
     drafts = {"naming"} if recipe.model.image.draft and "image" in stage.trains else set()
-    model = XLLM(recipe.model, parts | drafts)
+    for folder in config.start_from if "llm" in parts else ():
+        if (trained := checkpoint.read_card(checkpoint.find(folder)).lora) not in (None, config.lora):
+            raise ConfigError(f"{folder} was trained with LoRA on the LLM: give this stage the same lora ({trained})")
+    model = XLLM(recipe.model, parts | drafts, config.lora)
     loaded: set[str] = {"llm"} if recipe.model.llm.name else set()
     if recipe.model.vision and recipe.model.vision.pretrained:
         loaded.add("vision")

@@ -5,6 +5,7 @@ seconds and no memory.
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from xllm.config import ModelConfig, Recipe, StageConfig
 from xllm.errors import ConfigError
 from xllm.llm.causal import CausalLM
 from xllm.llm.chatglm import ChatGLMConfig, ChatGLMModel
+from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.training.stages import find_stage
 
@@ -99,6 +101,9 @@ def _llm(config: ModelConfig) -> nn.Module:
 
 def _stage(parts: dict[str, nn.Module], config: StageConfig) -> StageSurvey:
     stage = find_stage(config)
+    if config.lora:
+        parts = parts | {"llm": deepcopy(parts["llm"])}
+        parts["lora"] = add_lora(parts["llm"], config.lora)
     trained = {id(p): p.numel() for p in _parameters(parts, stage.trains)}
     names = {name.partition(".")[0] for name in (*stage.trains, *stage.frozen)}
     weights = sum(trained.values()) * TRAINED
