@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xllm_cli.console import show_warnings
+from xllm_cli.console import note, show_warnings
 from xllm_cli.preparation import (
     Device,
     Gpus,
@@ -224,6 +224,18 @@ def shard(
     _do("shard", source, out, {"per_shard": per_shard}, limit, workers, None, ray, quiet)
 
 
+def units(
+    manifests: Annotated[list[Path], typer.Argument(metavar="IN", help="Manifests that a recogniser trains on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The recipe's model.tokenizer: a folder.")],
+    min_count: Annotated[int, typer.Option(min=1, help="Rarer characters are left out.")] = 1,
+) -> None:
+    """The characters that a recogniser writes: units.txt, from what is said in manifests."""
+    from xllm.steps.units import write_units
+
+    kept, rare = write_units(manifests, output, min_count)
+    note(f"{output / 'units.txt'}: {kept:,} characters, {rare:,} rarer ones left out")
+
+
 COMMANDS = {
     "translate": translate,
     "turns": turns,
@@ -233,4 +245,5 @@ COMMANDS = {
     "instructions": instructions,
     "check": check,
     "shard": shard,
+    "units": units,
 }
