@@ -160,9 +160,6 @@ def test_interrupted_with_workers_it_ends_whole_and_goes_on(tmp_path):
 
 
 def _children(pid: int) -> set[int]:
-    """Processes that this one has started, and which are no programs that speak."""
-    found = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found.add(int(child))
-    return found
+    """Processes that this one has started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}

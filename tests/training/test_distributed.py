@@ -37,26 +37,18 @@ def recipe(tmp_path, small_tokenizer):
     return tmp_path / "r.yaml"
 
 
+def command(recipe, *arguments):
+    run = [sys.executable, "-m", "xllm_cli.main", "train", recipe, "--stage", "0", "--device", "cpu", *arguments]
+    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
 def train(recipe, output, *arguments):
-    command = [sys.executable, "-m", "xllm_cli.main", "train", recipe, "--stage", "0", "--device", "cpu"]
-    done = subprocess.run(
-        [*command, f"output={output}", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = command(recipe, f"output={output}", *arguments)
     return done.returncode, done.stderr
 
 
 def batches(recipe):
-    code, out = (
-        0,
-        subprocess.run(
-            [sys.executable, "-m", "xllm_cli.main", "train", recipe, "--stage", "0", "--device", "cpu", "--dry-run"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout,
-    )
-    return code or json.loads(out)["batches"]
+    return json.loads(command(recipe, "--dry-run").stdout)["batches"]
 
 
 @pytest.mark.parametrize(("cost", "odd"), [(90, 0), (50, 1)])

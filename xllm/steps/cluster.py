@@ -1,6 +1,7 @@
 """A step on a Ray cluster: Ray Data carries the chunks to its actors and brings back what becomes of them, in order.
 
-Media must lie on a file system that all machines share, under the same paths.
+Media must lie on a file system that all machines share, under the same paths. Chunks travel pickled, as Ray carries the
+step itself: between this process and its own actors only, never from a file or from anybody else.
 """
 
 import logging
