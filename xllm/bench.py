@@ -32,15 +32,15 @@ def bench(model: str, paths: Sequence[str], device: torch.device, batch_size: in
     waves = sorted((load_audio(Path(path))[: int(LONGEST * SAMPLE_RATE)] for path in paths), key=len)
     batches = [waves[start : start + batch_size] for start in range(0, len(waves), batch_size)]
     seconds = sum(map(len, waves)) / SAMPLE_RATE
-    mels = system.config.recognizer.encoder.mels
-    features = [[speech_features(wave, mels) for wave in batch] for batch in batches]
+    sizes = system.config.recognizer.encoder
+    features = [[speech_features(wave, sizes) for wave in batch] for batch in batches]
     encoder, cif = system.recognizer.encoder, system.recognizer.cif
     with torch.inference_mode():
         padded = [_padded(batch, device) for batch in features]
         frames = [encoder(*batch) for batch in padded]
         figures["speech, s"] = seconds
         figures["fbank, real-time factor"] = (
-            _median(lambda: [speech_features(wave, mels) for wave in waves], device) / seconds
+            _median(lambda: [speech_features(wave, sizes) for wave in waves], device) / seconds
         )
         figures["encoder, real-time factor"] = _median(lambda: [encoder(*batch) for batch in padded], device) / seconds
         figures["CIF, real-time factor"] = _median(lambda: [cif(*batch) for batch in frames], device) / seconds

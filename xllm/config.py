@@ -5,6 +5,7 @@ YAML is ever imported as code. `load_recipe` reads a file, applies `key=value` o
 """
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,8 +24,10 @@ class Config(BaseModel):
 
 
 class SpeechEncoderConfig(Config):
-    """Speech encoder (paper A.3): 2-D convolution, conformer blocks, max-pooling after some of them."""
+    """Speech encoder (paper A.3): 2-D convolution, conformer blocks, max-pooling after some of them; or Whisper's."""
 
+    form: Literal["conformer", "whisper"] = Field("conformer", description="which also says what features it hears")
+    pretrained: str | None = Field(None, description="whisper: folder or hub name that it begins from")
     mels: int = Field(80, description="fbank bins")
     channels: int = Field(256, description="channels of the stride-2 convolution")
     width: int = 512
@@ -146,6 +149,16 @@ class ModelConfig(Config):
     frames: int = Field(8, description="frames T sampled from a film")
     llm: LLMConfig = LLMConfig()
 
+    def trained(self, parts: Iterable[str]) -> "ModelConfig":
+        """The same model where `parts` have weights of their own: nothing is fetched for them to begin from."""
+        changes: dict[str, Config] = {}
+        if "speech" in parts:
+            changes["speech"] = self.speech.model_copy(update={"bert": None})
+        if "recognizer" in parts:
+            encoder = self.recognizer.encoder.model_copy(update={"pretrained": None})
+            changes["recognizer"] = self.recognizer.model_copy(update={"encoder": encoder})
+        return self.model_copy(update=changes)
+
 
 class LoRAConfig(Config):
     """Low-rank updates of the language model's linear layers (Hu et al. 2021), which otherwise stays frozen."""
@@ -186,7 +199,8 @@ class StageConfig(Config):
     train: tuple[Path, ...] = Field(description="manifests")
     dev: tuple[Path, ...] = ()
     output: Path = Field(description="folder of the run")
-    cache: Path | None = Field(None, description="folder of computed features; none: beside the run")
+    cache: Path | None = Field(None, description="folder of computed features; none: beside the run, without fbanks")
+    cache_gb: float = Field(100.0, gt=0, description="of that folder; what was not used for longest is deleted first")
 
     epochs: int = 1
     batch_cost: int = Field(20_000, description="padded size of a batch: fbank frames, or tokens without speech")

@@ -1,14 +1,17 @@
-"""What the encoders see: Kaldi fbank with utterance normalisation, pictures of one size, and augmentation.
+"""What the encoders see: Kaldi fbank with utterance normalisation or Whisper's, pictures of one size; augmentation.
 
 Augmentation draws from a generator that the caller seeds per sample, so that it does not depend on workers,
 batches or resumption.
 """
+
+from functools import cache
 
 import numpy as np
 import torch
 import torchaudio
 from torch import Tensor
 
+from xllm.config import SpeechEncoderConfig
 from xllm.media import SAMPLE_RATE
 
 FRAME_SHIFT = 0.01  # seconds per fbank frame
@@ -46,11 +49,32 @@ def normalize(features: Tensor) -> Tensor:
     return (features - features.mean(dim=0)) / deviation
 
 
-def speech_features(wave: Tensor, mels: int = 80, speed: float = 1.0) -> Tensor:
-    """What the encoder is fed: wave [S] -> normalised fbank [F, mels], after speed perturbation if asked."""
+@cache
+def _whisper_extractor(mels: int):
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor(feature_size=mels)
+
+
+def whisper_features(wave: Tensor, mels: int = 80) -> Tensor:
+    """Whisper's log-mel of a wave [S] in -1..1 before silence: [F, mels], every 10 ms, all frames that hear of it."""
+    extractor = _whisper_extractor(mels)
+    frames = (len(wave) + extractor.n_fft // 2 - 1) // extractor.hop_length + 1
+    silence = torch.zeros(extractor.n_fft)  # what follows in a window of 30 s, as far as the last frame reaches
+    found = extractor(torch.cat([wave, silence]).numpy(), sampling_rate=SAMPLE_RATE, padding=False, truncation=False)
+    return torch.as_tensor(found.input_features[0]).T[:frames].contiguous()
+
+
+def speech_features(wave: Tensor, encoder: SpeechEncoderConfig = SpeechEncoderConfig(), speed: float = 1.0) -> Tensor:
+    """What the encoder is fed: wave [S] -> features [F, mels], after speed perturbation if asked.
+
+    Normalised fbank for the conformer, Whisper's own log-mel for Whisper.
+    """
     if speed != 1.0:
         wave = torchaudio.functional.resample(wave, round(SAMPLE_RATE * speed), SAMPLE_RATE)
-    return normalize(fbank(wave, mels))
+    if encoder.form == "whisper":
+        return whisper_features(wave, encoder.mels)
+    return normalize(fbank(wave, encoder.mels))
 
 
 def spec_augment(
@@ -101,8 +125,13 @@ def warp_frequency(features: Tensor, factor: float) -> Tensor:
     return features[:, below] * (1 - part) + features[:, below + 1] * part
 
 
-def augment(features: Tensor, generator: torch.Generator) -> Tensor:
-    """Another telling of an utterance [F, mels]: less silence around it, another vocal tract, SpecAugment."""
+def augment(features: Tensor, generator: torch.Generator, form: str = "conformer") -> Tensor:
+    """Another telling of an utterance [F, mels]: less silence around it, another vocal tract, SpecAugment.
+
+    Of features for Whisper, which has heard many voices and does not normalise: SpecAugment alone.
+    """
+    if form == "whisper":
+        return spec_augment(features, generator)
     features = trim(features, generator)
     factor = 1.0 + WARP * (2.0 * float(torch.rand((), generator=generator)) - 1.0)
     return spec_augment(warp_frequency(features, factor), generator)

@@ -111,12 +111,13 @@ def _speech_interface(config: ModelConfig, recognizer: nn.Module, llm_width: int
 
 
 def _speech(source: Any, config: ModelConfig, generator: torch.Generator | None) -> Tensor:
-    """Normalised fbank [F, mels] of a file's sound."""
+    """Features [F, mels] of a file's sound."""
     from xllm.features import augment, speech_features
     from xllm.media import load_audio
 
-    features = speech_features(load_audio(source), config.recognizer.encoder.mels)
-    return features if generator is None else augment(features, generator)
+    encoder = config.recognizer.encoder
+    features = speech_features(load_audio(source), encoder)
+    return features if generator is None else augment(features, generator, encoder.form)
 
 
 def _hear(recognizer: nn.Module, features: list[Tensor]) -> list[Tensor]:

@@ -109,8 +109,7 @@ class XLLM(nn.Module):
             raise ConfigError(
                 f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}"
             )
-        trained = card.model.speech.model_copy(update={"bert": None})  # its weights are in the checkpoint
-        model = cls(card.model.model_copy(update={"speech": trained}), wanted, card.lora)
+        model = cls(card.model.trained(have), wanted, card.lora)
         left = set(wanted)
         for source in (folder, *reversed(card.frozen)):  # its own parts first, then what was taken last
             left -= checkpoint.load_into(model, source, left & folders[source])
@@ -265,9 +264,10 @@ class XLLM(nn.Module):
             raise ConfigError(f"this checkpoint has no parts for engine {engine!r}")
         if not waves:
             return []
-        mels = self.config.recognizer.encoder.mels
         sights = sights or [None] * len(waves)
-        out = self.recognizer.encode_all([speech_features(wave.cpu(), mels) for wave in waves])
+        out = self.recognizer.encode_all(
+            [speech_features(wave.cpu(), self.config.recognizer.encoder) for wave in waves]
+        )
         foreign = self._foreign([s and s.visual for s in sights], [s and s.linguistic for s in sights])
         drafts = self.recognizer.decode(out, **foreign)
         timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in drafts]

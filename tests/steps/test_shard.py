@@ -8,6 +8,7 @@ import torch
 from media_files import shades, tone, write_audio, write_film
 from PIL import Image
 
+from xllm.config import SpeechEncoderConfig
 from xllm.films import load_frames
 from xllm.manifest import read_manifest
 from xllm.media import load_audio
@@ -18,7 +19,8 @@ from xllm.steps.rows import read_rows
 from xllm.steps.run import run
 from xllm.steps.shard import NUMBER, Shard, numbered
 from xllm.steps.workers import processes
-from xllm.training.fbanks import Fbanks, fingerprint
+from xllm.training.cache import Cache
+from xllm.training.fbanks import Fbanks, stamp
 
 PER = 4
 
@@ -81,11 +83,11 @@ def test_everything_that_opens_media_reads_through_the_index(manifest):
         assert torch.equal(load_picture(rows[name]["image"][-1]), load_picture(last))
     assert torch.equal(load_frames(rows["film"]["video"], 3), load_frames(own["film"]["video"], 3))
     speech = [row["speech"] for row in rows.values() if row["speech"]]
-    assert Fbanks(speech, 8, (1.0,), out.parent / "cache").length(0) > 0
-    before = fingerprint(speech)
-    assert fingerprint(speech) == before
+    assert Fbanks(speech, SpeechEncoderConfig(mels=8), (1.0,), Cache(out.parent / "cache")).length(0) > 0
+    before = stamp(speech[0])
+    assert stamp(speech[0]) == before
     (out.parent / "train-000000.tar").touch()
-    assert fingerprint(speech) != before, "another shard is other features"
+    assert stamp(speech[0]) != before, "another shard is other features"
 
 
 def test_shards_of_shards(manifest):

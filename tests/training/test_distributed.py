@@ -1,6 +1,7 @@
 """Several processes train as one: the weights of a single process that accumulates as many batches."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,13 +70,18 @@ def test_two_processes_are_one_that_accumulates(recipe, tmp_path, cost, odd):
     assert [entry["step"] for entry in logs[0]] == [entry["step"] for entry in logs[1]]
 
 
+@pytest.mark.parametrize("middle", [False, True])
 @pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
-def test_another_number_of_processes_goes_on(recipe, tmp_path, first, then):
-    """One epoch with so many, the next with others, each step of the same two batches: as if nothing had changed."""
+def test_another_number_of_processes_goes_on(recipe, tmp_path, first, then, middle):
+    """An epoch, or part of it, with so many, the rest with others, each step of the same two batches: all the same."""
     how = {1: ["accumulate=2"], 2: ["--processes", "2"]}
     code, err = train(recipe, tmp_path / "whole", "accumulate=2")
     assert code == 0, err
-    assert train(recipe, tmp_path / "cut", "epochs=1", *how[first])[0] == 0
+    assert train(recipe, tmp_path / "cut", "epochs=1", "save_every=1", *how[first])[0] == 0
+    kept = sorted((tmp_path / "cut" / "checkpoints").glob("step-*"))
+    assert json.loads((kept[-2] / "place.json").read_text())["batch"] > 0, "the last but one is within the epoch"
+    if middle:
+        shutil.rmtree(kept[-1])
     code, err = train(recipe, tmp_path / "cut", "--resume", *how[then])
     assert code == 0, err
     whole, cut = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))

@@ -8,6 +8,7 @@ import torch
 from xllm.config import load_recipe
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
+from xllm.training.cache import Cache
 from xllm.training.looks import Looks
 from xllm.training.responses import ResponseExamples
 
@@ -24,21 +25,23 @@ def test_they_are_the_encoders_and_computed_once(model, world, modality, file):
     broken = world / "broken"
     broken.write_bytes(b"nothing")
     calls = []
-    looks = Looks(modality, [path, str(broken), path], model, world, "a", lambda *told: calls.append(told))
+    looks = Looks(modality, [path, str(broken), path], model, Cache(world / "c"), "a", lambda *told: calls.append(told))
     (direct,) = model.encode([{modality: [MODALITIES[modality].load(Path(path), model.config, None)]}])
     torch.testing.assert_close(looks[path], direct[modality][0], atol=2e-3, rtol=2e-3)  # kept in half precision
     assert list(looks.failed) == [str(broken)] and calls
     calls.clear()
-    again = Looks(modality, [path, str(broken), path], model, world, "a", lambda *told: calls.append(told))
+    again = Looks(modality, [path, str(broken), path], model, Cache(world / "c"), "a", lambda *told: calls.append(told))
     assert torch.equal(again[path], looks[path]) and not calls
-    Looks(modality, [path], model, world, "b", lambda *told: calls.append(told))
+    Looks(modality, [path], model, Cache(world / "c"), "b", lambda *told: calls.append(told))
     assert calls, "other weights, other tokens"
 
 
 def test_a_stage_that_augments_nothing_learns_from_them(model, world):
     manifests = (world / "films.jsonl", world / "seen.jsonl")
     keys = {"vision": "weights"}
-    once, each = (ResponseExamples(manifests, model, 1, False, 0, world / "c", keys, once=o) for o in (True, False))
+    once, each = (
+        ResponseExamples(manifests, model, 1, False, 0, Cache(world / "c"), keys, once=o) for o in (True, False)
+    )
     items = range(len(once))
     assert not any(once.unusable(i) for i in items)
     batch, other = (e.collate([e.load(i, torch.Generator()) for i in items]) for e in (once, each))

@@ -7,7 +7,14 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfig, Blip2VisionModel
+from transformers import (
+    Blip2QFormerConfig,
+    Blip2QFormerModel,
+    Blip2VisionConfig,
+    Blip2VisionModel,
+    InstructBlipQFormerConfig,
+    InstructBlipQFormerModel,
+)
 
 from xllm.config import VisionEncoderConfig, VisionInterfaceConfig
 from xllm.errors import ConfigError
@@ -86,6 +93,24 @@ def test_the_same_tokens_and_embeddings(parts, folder):
     embeddings, _ = image(tokens[:, None], torch.ones(2, dtype=torch.long))
     assert torch.allclose(embeddings, image.adapter(seen), atol=1e-5)
     assert image.adapter.weight.abs().max() > 1, "the language projection, since the widths are the same"
+
+
+@torch.no_grad()
+def test_instructblip_without_its_instructions(parts, folder, tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = InstructBlipQFormerConfig(vocab_size=50, encoder_hidden_size=WIDTH, initializer_range=0.3, **sizes)
+    qformer = InstructBlipQFormerModel(config).eval()
+    qformer.embeddings.layernorm.weight.normal_()
+    values = {f"qformer.{name}": value.contiguous() for name, value in qformer.state_dict().items()}
+    (tmp_path / "instruct").mkdir()
+    save_file(values | {"query_tokens": parts[2]}, tmp_path / "instruct" / "model.safetensors")
+    image = interface()
+    load_blip2(str(tmp_path / "instruct"), image=image)
+    tokens = torch.randn(2, 5, WIDTH)
+    queries = parts[2].expand(2, -1, -1)
+    seen = qformer(None, query_embeds=queries, encoder_hidden_states=tokens).last_hidden_state
+    embeddings, _ = image(tokens[:, None], torch.ones(2, dtype=torch.long))
+    assert torch.allclose(embeddings, image.adapter(seen), atol=1e-5)
 
 
 def test_fewer_blocks_another_width_and_eva_biases(folder, caplog):

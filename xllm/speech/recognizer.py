@@ -18,6 +18,7 @@ from xllm.speech.cif import CIF, CIFOutput, integrate_and_fire
 from xllm.speech.conformer import SpeechEncoder, length_mask
 from xllm.speech.decoder import Decoder, Foreign, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
+from xllm.speech.whisper import WhisperEncoder
 
 SHARPEN = 2.0  # of logits for the interface: label smoothing leaves a tenth of each character to all others
 
@@ -54,7 +55,7 @@ class Recognizer(nn.Module):
         self.config = config
         self.units = units
         width = config.encoder.width
-        self.encoder = SpeechEncoder(config.encoder)
+        self.encoder = {"conformer": SpeechEncoder, "whisper": WhisperEncoder}[config.encoder.form](config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)
         self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
         self.ctc = (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from xllm.config import IGNORE, ModelConfig
+from xllm.config import IGNORE, ModelConfig, SpeechEncoderConfig
 from xllm.features import SPEEDS, augment
 from xllm.manifest import FRAME, read_manifest
 from xllm.media import probe_audio
@@ -17,6 +17,7 @@ from xllm.model import XLLM
 from xllm.prompt import INSTRUCTIONS, Prompt, fill
 from xllm.speech.units import MISHEARD, UNKNOWN, Units
 from xllm.text import normalize
+from xllm.training.cache import Cache
 from xllm.training.fbanks import Fbanks, Progress
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
@@ -153,16 +154,16 @@ class SpeechExamples(Examples):
         self,
         manifests: tuple[Path, ...],
         units: Units,
-        mels: int,
+        encoder: SpeechEncoderConfig,
         augment: bool,
-        cache: Path | None = None,
+        cache: Cache | None = None,
         progress: Progress | None = None,
         seeing: ModelConfig | None = None,
     ):
         super().__init__(manifests)
         self.units, self.augment, self.seeing = units, augment, seeing
         self.speech = self.rows["speech"][:]
-        self.fbanks = Fbanks(self.speech, mels, SPEEDS if augment else (1.0,), cache, progress)
+        self.fbanks = Fbanks(self.speech, encoder, SPEEDS if augment else (1.0,), cache, progress)
 
     def kind(self, item: int) -> int:
         return 0 if self.speech[item] else 1
@@ -205,7 +206,7 @@ class SpeechExamples(Examples):
             example["features"] = self.fbanks.load(item)
         else:
             speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))]
-            example["features"] = augment(self.fbanks.load(item, speed), generator)
+            example["features"] = augment(self.fbanks.load(item, speed), generator, self.fbanks.encoder.form)
         return example
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:

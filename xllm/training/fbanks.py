@@ -1,53 +1,48 @@
 """Fbank of a manifest's speech at several speeds, computed when asked for or once for all."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from torch import Tensor
 
+from xllm.config import SpeechEncoderConfig
 from xllm.errors import XLLMError
 from xllm.features import speech_features
 from xllm.media import load_audio
 from xllm.members import file_of
-from xllm.training.cache import RaggedCache, cached
+from xllm.training.cache import Cache, Ragged
 
 Progress = Callable[[str, int, int], None]  # what is computed, how many are done, of how many
 
 
-def fingerprint(paths: Sequence[str]) -> str:
-    """A hash of files' names, sizes and times: changes when any of them does."""
-    stats = []
-    for path in paths:
-        file = file_of(path)
-        stats.append((path, os.stat(file).st_size, os.stat(file).st_mtime_ns) if os.path.exists(file) else path)
-    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+def stamp(path: str) -> str:
+    """A file's name, size and time: another one when it changes."""
+    file = file_of(path)
+    return f"{path} {os.stat(file).st_size} {os.stat(file).st_mtime_ns}" if os.path.exists(file) else path
 
 
 class Fbanks:
-    """Normalised fbank [F, mels] by item number; items without a path have none."""
+    """What `encoder` hears, [F, mels], by item number; items without a path have none."""
 
     def __init__(
         self,
         paths: Sequence[str | None],
-        mels: int,
+        encoder: SpeechEncoderConfig,
         speeds: Sequence[float],
-        cache: Path | None = None,
+        cache: Cache | None = None,
         progress: Progress | None = None,
     ):
-        """With `cache`, a folder, features of all `speeds` are computed now, unless they are there already."""
-        self.paths, self.mels = paths, mels
+        """With `cache`, features of all `speeds` are computed now, unless they are there already."""
+        self.paths, self.encoder = paths, encoder
         files = list(dict.fromkeys(path for path in paths if path))  # a manifest may stand in a recipe twice
         row = {path: number for number, path in enumerate(files)}
         self._row = {item: row[path] for item, path in enumerate(paths) if path}
-        self._caches: dict[float, RaggedCache] = {}
+        self._caches: dict[float, Ragged] = {}
+        stamps = [stamp(path) for path in files] if cache else []
         for speed in speeds if cache is not None else ():
-            self._caches[speed] = cached(
-                cache / f"fbank-{speed}",
-                {"files": fingerprint(files), "mels": mels, "speed": speed},
-                len(files),
+            self._caches[speed] = cache.ragged(
+                {"what": "fbank", "form": encoder.form, "mels": encoder.mels, "speed": speed},
+                stamps,
                 lambda rows, speed=speed: self._compute([files[row] for row in rows], speed),
                 lambda done, total, speed=speed: progress and progress(f"features at speed {speed}", done, total),
             )
@@ -55,7 +50,7 @@ class Fbanks:
     def _compute(self, files: list[str], speed: float) -> Iterator[Tensor | Exception]:
         for path in files:
             try:
-                yield speech_features(load_audio(path), self.mels, speed)
+                yield speech_features(load_audio(path), self.encoder, speed)
             except XLLMError as error:
                 yield error
 
@@ -71,4 +66,4 @@ class Fbanks:
         """The item's features; raises MediaError when its audio cannot be used."""
         if speed in self._caches:
             return self._caches[speed][self._row[item]]
-        return speech_features(load_audio(self.paths[item]), self.mels, speed)
+        return speech_features(load_audio(self.paths[item]), self.encoder, speed)

@@ -8,25 +8,24 @@ from torch import Tensor
 from xllm.errors import XLLMError
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
-from xllm.training.cache import cached
-from xllm.training.fbanks import Progress, fingerprint
+from xllm.training.cache import Cache
+from xllm.training.fbanks import Progress, stamp
 
 
 class Looks:
     """Tokens [T, N, D] of a modality's files, by path."""
 
     def __init__(
-        self, modality: str, paths: Sequence[str], model: XLLM, folder: Path, key: str, progress: Progress | None = None
+        self, modality: str, paths: Sequence[str], model: XLLM, cache: Cache, key: str, progress: Progress | None = None
     ):
-        """They are kept in `folder`; `key` stands for the encoder's weights. What cannot be read is in `failed`."""
+        """They are kept in `cache`; `key` stands for the encoder's weights. What cannot be read is in `failed`."""
         self.modality, self.model = modality, model
         files = list(dict.fromkeys(paths))
         self._row = {path: number for number, path in enumerate(files)}
         seen = model.config.model_dump(mode="json", include={"vision", "frames"})
-        self._cache = cached(
-            folder / f"tokens-{modality}",
-            {"files": fingerprint(files), "frozen": key, "config": seen},
-            len(files),
+        self._cache = cache.ragged(
+            {"what": modality, "frozen": key, "config": seen},
+            [stamp(path) for path in files],
             lambda rows: (
                 x if isinstance(x, Exception) else x.flatten(1) for x in self._compute([files[r] for r in rows])
             ),

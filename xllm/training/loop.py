@@ -67,11 +67,11 @@ class Trainer:
         stage, xllm = model.stage, model.model
 
         def progress(what: str, done: int, total: int) -> None:
-            report("prepare", {"what": what, "done": done, "total": total})
+            if self.main:
+                report("prepare", {"what": what, "done": done, "total": total})
 
-        with self.accelerator.main_process_first():
-            self.examples = stage.examples(xllm, recipe, config, config.train, True, progress)
-            self.dev = stage.examples(xllm, recipe, config, config.dev, False, progress) if config.dev else None
+        self.examples = stage.examples(xllm, recipe, config, config.train, True, progress)
+        self.dev = stage.examples(xllm, recipe, config, config.dev, False, progress) if config.dev else None
         self.items, self.dropped = keep(self.examples, config.max_cost)
         if len(self.items) == 0:
             first = next(iter(self.dropped.items()), ("none", "the manifests are empty"))

@@ -13,9 +13,9 @@ from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import INSTRUCTIONS, fill
 from xllm.text import normalize
-from xllm.training.cache import cached
+from xllm.training.cache import Cache
 from xllm.training.examples import Examples
-from xllm.training.fbanks import Fbanks, Progress, fingerprint
+from xllm.training.fbanks import Fbanks, Progress, stamp
 from xllm.training.looks import Looks
 
 
@@ -36,15 +36,15 @@ class ResponseExamples(Examples):
         views: int,
         augment: bool,
         seed: int,
-        folder: Path,
+        cache: Cache,
         keys: Mapping[str, str],
         once: bool = False,
-        cache: Path | None = None,
+        fbanks: bool = False,
         progress: Progress | None = None,
     ):
-        """Tokens of speech, and with `once` of all media, are kept in `folder`; `keys` stand for the encoders' weights.
+        """Tokens of speech, and with `once` of all media, are kept in `cache`; `keys` stand for the encoders' weights.
 
-        Fbanks are kept in `cache`.
+        With `fbanks`, these are kept, too.
 
         Raises ManifestError when a sample needs a part that the model lacks.
         """
@@ -63,46 +63,45 @@ class ResponseExamples(Examples):
         for name in MODALITIES if once else ():
             paths = [path for row in self.rows for path in self._seen(row).get(name, ())]
             if paths:
-                self.looks[name] = Looks(name, paths, model, folder, keys[MODALITIES[name].encoder], progress)
+                self.looks[name] = Looks(name, paths, model, cache, keys[MODALITIES[name].encoder], progress)
         speech = media["speech"]
         self.spoken = [item for item, path in enumerate(speech) if path]
         self._number = {item: number for number, item in enumerate(self.spoken)}
         self.views = []
         if self.recognizer is None:
             return
-        mels = self.recognizer.config.encoder.mels
-        self.fbanks = Fbanks(speech, mels, SPEEDS if views > 1 else (1.0,), cache, progress)
-        files = fingerprint([speech[item] for item in self.spoken])
+        encoder = self.recognizer.config.encoder
+        self.fbanks = Fbanks(speech, encoder, SPEEDS if views > 1 else (1.0,), cache if fbanks else None, progress)
+        stamps = [stamp(speech[item]) for item in self.spoken]
         self.views = [
-            cached(
-                folder / f"tokens-{view}",
+            cache.ragged(
                 {
-                    "files": files,
+                    "what": "speech",
                     "frozen": keys["recognizer"],
-                    "view": view,
-                    "seed": seed,
-                    "width": self.recognizer.token_width,
+                    "config": self.recognizer.config.model_dump(mode="json", exclude={"encoder": {"pretrained"}}),
+                    "view": view and (view, seed),
                 },
-                len(self.spoken),
-                lambda numbers, view=view: self._compute([self.spoken[n] for n in numbers], view),
+                stamps,
+                lambda numbers, view=view: self._compute(numbers, view),
                 lambda done, total, view=view: progress and progress(f"token vectors, view {view}", done, total),
             )
             for view in range(views)
         ]
 
-    def _compute(self, items: list[int], view: int) -> Iterator[Tensor | Exception]:
+    def _compute(self, numbers: list[int], view: int) -> Iterator[Tensor | Exception]:
+        """Token vectors of those of `spoken`."""
         features: dict[int, Tensor] = {}
         failed: dict[int, Exception] = {}
-        for item in items:
+        for number in numbers:
             try:
-                features[item] = self.fbanks.load(item, SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
-                if view:
-                    features[item] = augment(features[item], seeded(self.seed, view, item))
+                found = self.fbanks.load(self.spoken[number], SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
+                draw = seeded(self.seed, view, number)
+                features[number] = augment(found, draw, self.fbanks.encoder.form) if view else found
             except XLLMError as error:
-                failed[item] = error
+                failed[number] = error
         vectors = dict(zip(features, self.recognizer.hear(list(features.values())), strict=True)) if features else {}
-        for item in items:
-            yield failed[item] if item in failed else vectors[item]
+        for number in numbers:
+            yield failed[number] if number in failed else vectors[number]
 
     def _seen(self, row: dict[str, Any]) -> dict[str, list[str]]:
         """Paths of a row's media other than speech."""

@@ -12,6 +12,7 @@ from xllm.config import Recipe, StageConfig
 from xllm.errors import ConfigError
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
+from xllm.training.cache import Cache
 from xllm.training.examples import Examples, PictureExamples, SpeechExamples, TextExamples
 from xllm.training.responses import ResponseExamples
 from xllm.vision.blip2 import load_blip2
@@ -38,35 +39,40 @@ def _text(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training:
     return TextExamples(manifests, model.prompt, Units.load(recipe.model.tokenizer))
 
 
+def _cache(config: StageConfig) -> Cache:
+    return Cache(config.cache or config.output.parent / "cache", config.cache_gb * 1e9)
+
+
 def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
-    cache = config.cache and config.cache / ("train" if training else "dev")
+    encoder = recipe.model.recognizer.encoder
+    if config.flat_start and encoder.form == "whisper":
+        raise ConfigError("flat_start is for encoders that begin from nothing; leave it 0 for Whisper's")
     return SpeechExamples(
         manifests,
         model.recognizer.units,
-        recipe.model.recognizer.encoder.mels,
+        encoder,
         training and config.augment,
-        cache,
+        config.cache and _cache(config),
         progress,
         recipe.model if config.modality == "masr" else None,
     )
 
 
 def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
-    split = "train" if training else "dev"
     return ResponseExamples(
         manifests,
         model,
         config.views if training else 1,
         training and config.augment,
         recipe.seed,
-        (config.cache or config.output / "cache") / split,
+        _cache(config),
         {
             row.encoder: weights_key(getattr(model, row.encoder))
             for row in MODALITIES.values()
             if hasattr(model, row.encoder)
         },
         not config.augment,
-        config.cache and config.cache / split,
+        config.cache is not None,
         progress,
     )
 
@@ -152,13 +158,17 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
     parts = {name.partition(".")[0] for name in (*stage.trains, *stage.frozen)}
     needed = {*stage.frozen, *(name.partition(".")[0] for name in stage.trains if "." in name)}
     drafts = {"naming"} if recipe.model.image.draft and "image" in stage.trains else set()
-    for folder in config.start_from if "llm" in parts else ():
-        if (trained := checkpoint.read_card(checkpoint.find(folder)).lora) not in (None, config.lora):
-            raise ConfigError(f"{folder} was trained with LoRA on the LLM: give this stage the same lora ({trained})")
-    model = XLLM(recipe.model, parts | drafts, config.lora)
+    cards = {folder: checkpoint.read_card(checkpoint.find(folder)) for folder in config.start_from}
+    for folder, card in cards.items() if "llm" in parts else ():
+        if card.lora not in (None, config.lora):
+            raise ConfigError(f"{folder} was trained with LoRA on the LLM: give this stage the same lora ({card.lora})")
+    trained = {part for card in cards.values() for part in card.parts}
+    model = XLLM(recipe.model.trained(trained), parts | drafts, config.lora)
     loaded: set[str] = {"llm"} if recipe.model.llm.name else set()
     if recipe.model.vision and recipe.model.vision.pretrained:
         loaded.add("vision")
+    if recipe.model.recognizer.encoder.pretrained and config.stage == 1:  # the rest of it begins new
+        loaded.add("recognizer")
     if recipe.model.blip2 and parts & {"vision", "image"}:  # runs in start_from come after, and count more
         loaded |= load_blip2(recipe.model.blip2, getattr(model, "vision", None), getattr(model, "image", None))
     for folder in config.start_from:

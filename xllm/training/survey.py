@@ -72,10 +72,9 @@ def _unloaded(config: ModelConfig) -> ModelConfig:
     own = config.tokenizer is not None and (config.tokenizer / "units.txt").exists()
     changes = {
         "tokenizer": config.tokenizer if own else BUNDLES / "tiny" / "tokenizer",
-        "speech": config.speech.model_copy(update={"bert": None}),
         "vision": config.vision and config.vision.model_copy(update={"pretrained": False}),
     }
-    return config.model_copy(update=changes)
+    return config.model_copy(update=changes).trained(("speech", "recognizer"))
 
 
 def _llm(config: ModelConfig) -> nn.Module:

@@ -1,6 +1,7 @@
 """BLIP-2's ViT-g and Q-Former (Li et al. 2023; FACTS 4), which the paper begins from, read out of its published files.
 
-Tensor by tensor: of the language model between them nothing is read.
+Tensor by tensor: of the language model between them nothing is read. InstructBLIP's files (Dai et al. 2023) will do, too:
+of its Q-Former that reads instructions the queries' branch is taken, which then sees the picture alone.
 """
 
 import json
@@ -76,7 +77,8 @@ def _vision(key: str, value: Tensor, own: dict[str, nn.Parameter]) -> Iterator[t
 
 
 def _qformer(key: str, value: Tensor, own: dict[str, nn.Parameter]) -> Iterator[tuple[str, Tensor]]:
-    yield ("queries" if key == "query_tokens" else key), value
+    # InstructBLIP's queries and words share a norm, which it has put among the words.
+    yield ("queries" if key == "query_tokens" else key.replace(".embeddings.layernorm.", ".layernorm.")), value
 
 
 def _project(name: str, image: nn.Module, projection: dict[str, Tensor]) -> None:
