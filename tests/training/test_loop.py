@@ -190,6 +190,15 @@ def test_dropped_samples_are_counted_with_reasons(world):
     assert start["samples"] == len(run.items)
 
 
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_sharded_weights_are_refused_before_any_work(world, monkeypatch, kind):
+    from accelerate import Accelerator, DistributedType
+
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType[kind])
+    with pytest.raises(ConfigError, match="use --gpus"):
+        trainer(world, 1)
+
+
 def test_dry_run_names_the_longest_sample(world):
     told = trainer(world, 1).dry_run()
     assert told["longest"].startswith("s") and told["memory_bytes"] > 0 and told["loss"] > 0

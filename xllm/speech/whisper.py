@@ -1,7 +1,8 @@
 """Whisper's encoder (Radford et al., 2023) in place of the conformer, at CIF's rate.
 
-Whisper hears windows of 30 seconds, silence included, at 20 ms a frame. Every utterance is heard as it was taught, alone
-in its windows, so that nothing depends on the rest of a batch; four frames side by side become one of 80 ms (FACTS 2).
+Whisper hears windows of 30 seconds, silence included, at 20 ms a frame. Every utterance is heard as it was taught,
+alone in its windows, so that nothing depends on the rest of a batch; four frames side by side become one of 80 ms
+(FACTS 2).
 """
 
 import torch

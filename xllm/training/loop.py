@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, send_to_device, set_seed
 from torch import Tensor
 
 from xllm import checkpoint
@@ -61,6 +61,11 @@ class Trainer:
             # Batches of text alone leave the speech encoder without gradients.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise ConfigError(
+                "the trainer writes no checkpoints of weights that FSDP or DeepSpeed has sharded; use --gpus, and for "
+                "a language model too large for one GPU llm.load_in or llm.device_map"
+            )
         set_seed(recipe.seed)
         model = build(recipe, config).to(self.accelerator.device)
         model.eval()  # caches of frozen parts are computed before training starts

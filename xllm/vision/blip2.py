@@ -1,7 +1,7 @@
 """BLIP-2's ViT-g and Q-Former (Li et al. 2023; FACTS 4), which the paper begins from, read out of its published files.
 
-Tensor by tensor: of the language model between them nothing is read. InstructBLIP's files (Dai et al. 2023) will do, too:
-of its Q-Former that reads instructions the queries' branch is taken, which then sees the picture alone.
+Tensor by tensor: of the language model between them nothing is read. InstructBLIP's files (Dai et al. 2023) will do,
+too: of its Q-Former, which reads instructions, the queries' branch is taken, which then sees the picture alone.
 """
 
 import json
