@@ -22,6 +22,7 @@ from test_drafting import spoiled
 from xllm.drafting import verify
 from xllm.generation import generate
 from xllm.llm.causal import CausalLM
+from xllm.pace import Pace
 
 PROMPT, ANSWER = 40, 22  # tokens, as of an utterance of AISHELL
 
@@ -72,7 +73,7 @@ def main() -> None:
     for size in (1, 8):
         batches = prompts.split(size)
         for share in (0.0, 0.05, 0.1, 0.2):
-            passes, writes, same, ours, usual = 0, 0, 0, [], []
+            passes, writes, same, ours, usual, pace = 0, 0, 0, [], [], Pace()
             for embeds in batches:
                 mask, limits = torch.ones(embeds.shape[:2], dtype=torch.bool), [ANSWER] * len(embeds)
                 begun = time.perf_counter()
@@ -80,7 +81,7 @@ def main() -> None:
                 usual.append(time.perf_counter() - begun)
                 drafts = [spoiled(chance, answer.ids, share, given.vocabulary) for answer in greedy]
                 begun = time.perf_counter()
-                made = verify(llm, embeds, mask, limits, drafts)
+                made = verify(llm, embeds, mask, limits, drafts, pace)
                 ours.append(time.perf_counter() - begun)
                 same += sum(a.ids == b.ids for a, b in zip(made.answers, greedy, strict=True))
                 passes += sum(made.passes)

@@ -9,6 +9,7 @@ from xllm.config import LLMConfig
 from xllm.drafting import continue_at, verify
 from xllm.generation import generate
 from xllm.llm.causal import CausalLM
+from xllm.pace import Pace
 
 WIDTH = 32
 
@@ -68,9 +69,20 @@ def adversarial(chance, ids, vocabulary):
     )
 
 
+class Erratic(Pace):
+    """Looks ahead as far as it happens to."""
+
+    def __init__(self, chance):
+        super().__init__()
+        self.chance = chance
+
+    def width(self, rows, most):
+        return self.chance.randint(0, most)
+
+
 def test_answers_are_those_of_greedy_search_always(llm):
-    """Thousands of rows: single and ragged batches, drafts perfect, good, bad, empty, too long and hostile."""
-    chance, vocabulary, rows = random.Random(0), llm.embeddings.shape[0], 0
+    """Thousands of rows: ragged batches, drafts perfect, good, bad, empty, too long and hostile, at any width."""
+    chance, vocabulary, rows, pace = random.Random(0), llm.embeddings.shape[0], 0, Pace()
     while rows < 3000:
         embeds, mask, limits = prompts(chance, chance.choice([1, 1, 2, 5, 8]))
         greedy = generate(llm, embeds, mask, limits)
@@ -79,7 +91,7 @@ def test_answers_are_those_of_greedy_search_always(llm):
             share = chance.choice([0.0, 0.05, 0.2, 0.6])
             bad = adversarial(chance, answer.ids, vocabulary)
             drafts.append(bad if chance.random() < 0.3 else spoiled(chance, answer.ids, share, vocabulary))
-        answers, passes = verify(llm, embeds, mask, limits, drafts)
+        answers, passes = verify(llm, embeds, mask, limits, drafts, chance.choice([None, pace, Erratic(chance)]))
         assert [answer.ids for answer in answers] == [answer.ids for answer in greedy]
         for one, other, count, limit in zip(answers, greedy, passes, limits, strict=True):
             assert one.scores == pytest.approx(other.scores, abs=1e-4)

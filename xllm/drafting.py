@@ -11,15 +11,19 @@ They take room in the window of layers that see only the latest tokens (Gemma's,
 refused tokens outgrow it, the text may differ from that of `generate`.
 """
 
+import time
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from xllm.generation import Generation, repeats
-from xllm.llm.causal import CausalLM
+from xllm.generation import Generation, choose, repeats
+from xllm.llm.causal import ROWS, CausalLM
+from xllm.pace import Pace
 
+PROBE = 2  # tokens of each draft that are looked at even if drafts are switched off: they may become better
 FAILURES = 4  # passes in a row that accept nothing of a draft; it is given up then
 
 
@@ -88,31 +92,45 @@ def continue_at(draft: Sequence[int], written: Sequence[int], expected: int) -> 
 
 @torch.inference_mode()
 def verify(
-    llm: CausalLM, embeds: Tensor, mask: Tensor, limits: Sequence[int], drafts: Sequence[Sequence[int]]
+    llm: CausalLM,
+    embeds: Tensor,
+    mask: Tensor,
+    limits: Sequence[int],
+    drafts: Sequence[Sequence[int]],
+    pace: Pace | None = None,
 ) -> Verified:
     """Answers after left-padded prompts [B, L, D_llm] with `mask` [B, L], each of at most `limits[i]` tokens.
 
-    `drafts` are guesses at the answers' token ids: good, bad, empty or too long.
+    `drafts` are guesses at the answers' token ids: good, bad, empty or too long. With `pace` no more of them is looked
+    at in a pass than pays; without, all.
     """
     rows = [_Row(draft, limit, llm.end_ids) for draft, limit in zip(drafts, limits, strict=True)]
     active = [row for row in rows if row.going]
     there = torch.tensor([row.going for row in rows], device=mask.device)
     embeds, mask, cache = embeds[there], mask[there], None
     while active:
+        begun, first = time.perf_counter(), cache is None
+        if pace:
+            most = pace.width(len(active), max(len(row.candidates) for row in active))
+            for row in active:
+                del row.candidates[max(most, PROBE if first else 0) :]
+        sizes = [len(row.candidates) + 1 for row in active]
+        width = max(sizes) - 1
         guesses, real = _padded([row.candidates for row in active], mask.device)
         embeds = torch.cat([embeds, llm.embed(guesses).to(embeds.dtype)], dim=1)
         mask = torch.cat([mask, real], dim=1)
         hidden, cache = llm(embeds, mask, cache, use_cache=True)
-        width = guesses.shape[1]
-        log = llm.head(hidden[:, hidden.shape[1] - width - 1 :]).log_softmax(-1)
-        scores, tokens = log.max(-1)
+        tokens, scores = map(iter, _choices(llm, hidden[:, hidden.shape[1] - width - 1 :], real))
+        if pace and not first:  # which reads the prompt, too
+            pace.time(len(active), width, time.perf_counter() - begun)
         kept = []
-        for number, row in enumerate(active):
-            size = len(row.candidates) + 1
-            accepted = row.take(tokens[number, :size].tolist(), scores[number, :size].tolist())
+        for number, (row, size) in enumerate(zip(active, sizes, strict=True)):
+            accepted = row.take(list(islice(tokens, size)), list(islice(scores, size)))
             mask[number, mask.shape[1] - width + accepted :] = False
             if row.going:
                 kept.append(number)
+            if pace:
+                pace.count(accepted, min(accepted + 1, size - 1))
         if kept and len(kept) < len(active):
             keep = torch.tensor(kept)  # on the CPU, and so for layers on any device
             mask = mask[keep]
@@ -122,6 +140,16 @@ def verify(
             embeds = llm.embed([row.answer.ids[-1] for row in active])[:, None]
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     return Verified([row.answer for row in rows], [row.passes for row in rows])
+
+
+def _choices(llm: CausalLM, hidden: Tensor, real: Tensor) -> tuple[list[int], list[float]]:
+    """The likeliest token after each row's last token and `real` [B, K] candidates, from `hidden` [B, K + 1, D].
+
+    Row after row, with log-probabilities; few rows of logits at a time.
+    """
+    wanted = torch.nn.functional.pad(real, (1, 0), value=True)
+    chosen = [choose(llm.head(part)) for part in hidden[wanted].split(ROWS)]
+    return torch.cat([tokens for tokens, _ in chosen]).tolist(), torch.cat([scores for _, scores in chosen]).tolist()
 
 
 def _padded(candidates: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -41,10 +41,14 @@ def repeats(ids: list[int]) -> bool:
     return False
 
 
-def choose(log: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """Next tokens [B] from log-probabilities [B, V]."""
+def choose(
+    logits: Tensor, sampling: Sampling = GREEDY, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Next tokens [...] from logits [..., V], and their log-probabilities; only [B, V] can be drawn from."""
     if sampling.temperature == 0.0:
-        return log.argmax(-1)
+        best, tokens = logits.max(-1)
+        return tokens, best - logits.logsumexp(-1)
+    log = logits.log_softmax(-1)
     kept, tokens = (log / sampling.temperature).log_softmax(-1).sort(dim=-1, descending=True)
     likelier = kept.exp().cumsum(-1) - kept.exp()  # probability of all tokens before this one
     out = likelier >= sampling.top_p
@@ -52,7 +56,8 @@ def choose(log: Tensor, sampling: Sampling, generator: torch.Generator | None) -
         out[:, sampling.top_k :] = True
     out[:, 0] = False
     drawn = kept.masked_fill(out, float("-inf")).softmax(-1).cpu().multinomial(1, generator=generator)
-    return tokens.gather(1, drawn.to(tokens.device))[:, 0]
+    tokens = tokens.gather(1, drawn.to(tokens.device))
+    return tokens[:, 0], log.gather(1, tokens)[:, 0]
 
 
 @torch.inference_mode()
@@ -76,14 +81,12 @@ def steps(
     cache = None
     while active:
         hidden, cache = llm(embeds, mask, cache, use_cache=True)
-        log = llm.head(hidden[:, -1]).log_softmax(-1)
-        tokens = choose(log, sampling, generator)
-        scores = log.gather(1, tokens[:, None])[:, 0].tolist()
+        tokens, scores = choose(llm.head(hidden[:, -1]), sampling, generator)
         step, going = {}, []
-        for row, (i, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
+        for row, (i, token, score) in enumerate(zip(active, tokens.tolist(), scores.tolist(), strict=True)):
             if token in ends:
                 continue
-            step[i] = (token, scores[row])
+            step[i] = (token, score)
             written[i].append(token)
             if len(written[i]) < limits[i] and not repeats(written[i]):
                 going.append(row)

@@ -19,6 +19,7 @@ from xllm.features import FRAME_SHIFT, speech_features
 from xllm.generation import Generation, generate
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
+from xllm.pace import Pace
 from xllm.prompt import INSTRUCTIONS, Prompt, Turn
 from xllm.speech.decoder import Foreign
 from xllm.speech.timing import align, cif_tokens
@@ -65,6 +66,7 @@ class XLLM(nn.Module):
         super().__init__()
         self.config = config
         self.drafts = True  # transcripts are verified against the recogniser's, not written token by token
+        self.pace = Pace()
         self.draft_threshold: float | None = None  # lossy: drafts at least this sure never reach the LLM
         parts = {*parts, *(row.encoder for name, row in MODALITIES.items() if name in parts)}
         if "llm" in parts:
@@ -305,9 +307,13 @@ class XLLM(nn.Module):
         instructions = [INSTRUCTIONS["masr" if sight else "asr"] for sight in sights]
         batch = self.prompt.build(self.llm, instructions, media)
         limits = [len(row) and len(row) + len(row) // 2 + 4 for row in heard]
+        given = (self.llm, batch.embeds, batch.mask, limits)
         if drafts is None:
-            return generate(self.llm, batch.embeds, batch.mask, limits)
-        return verify(self.llm, batch.embeds, batch.mask, limits, [self.prompt.tokens(text) for text in drafts]).answers
+            return generate(*given)
+        # Elsewhere passes are wide at no price, or rounding would let the clock have a say in what is written.
+        exact = batch.embeds.device.type == "cpu" and batch.embeds.dtype == torch.float32
+        guesses = [self.prompt.tokens(text) for text in drafts]
+        return verify(*given, guesses, self.pace if exact else None).answers
 
     def _characters(self, answer: Generation) -> tuple[list[str], list[float]]:
         """Characters of an answer, each with the probability of the LLM token that completed it."""
