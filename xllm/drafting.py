@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from xllm.generation import Generation, choose, repeats
-from xllm.llm.causal import ROWS, CausalLM
+from xllm.llm.causal import CausalLM
 from xllm.pace import Pace
 
 PROBE = 2  # tokens of each draft that are looked at even if drafts are switched off: they may become better
@@ -145,10 +145,10 @@ def verify(
 def _choices(llm: CausalLM, hidden: Tensor, real: Tensor) -> tuple[list[int], list[float]]:
     """The likeliest token after each row's last token and `real` [B, K] candidates, from `hidden` [B, K + 1, D].
 
-    Row after row, with log-probabilities; few rows of logits at a time.
+    Row after row, with log-probabilities.
     """
     wanted = torch.nn.functional.pad(real, (1, 0), value=True)
-    chosen = [choose(llm.head(part)) for part in hidden[wanted].split(ROWS)]
+    chosen = [choose(llm.head(part)) for part in hidden[wanted].split(llm.rows)]
     return torch.cat([tokens for tokens, _ in chosen]).tolist(), torch.cat([scores for _, scores in chosen]).tolist()
 
 

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from xllm.config import LLMConfig
+from xllm.config import IGNORE, LLMConfig
 from xllm.errors import ConfigError
 from xllm.generation import generate
 from xllm.llm.causal import CausalLM
@@ -175,3 +175,25 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="llm.name .* cannot be loaded") as caught:
         CausalLM.build(LLMConfig(name=str(tmp_path / "none")), None)
     assert "\n" not in str(caught.value)
+
+
+def test_loss_by_few_rows_at_a_time_is_the_loss(small_tokenizer, monkeypatch):
+    """Also its gradients, in a head that trains and before one that does not."""
+    torch.manual_seed(1)
+    llm = CausalLM.build(LLMConfig(width=16, ffn=32, heads=2, layers=1, max_tokens=64), small_tokenizer)
+    embeds, mask = torch.randn(3, 9, 16, requires_grad=True), torch.ones(3, 9, dtype=torch.bool)
+    targets = torch.randint(0, 20, (3, 9))
+    targets[:, :4] = IGNORE
+
+    def gradients():
+        loss, wrong = llm.answer_loss(embeds, mask, targets)
+        return [loss, wrong, *torch.autograd.grad(loss, [embeds, *llm.parameters()], allow_unused=True)]
+
+    whole, seen = gradients(), []
+    monkeypatch.setattr(CausalLM, "rows", 4)
+    head = CausalLM.head
+    monkeypatch.setattr(CausalLM, "head", lambda self, hidden: seen.append(len(hidden)) or head(self, hidden))
+    parts = gradients()
+    assert seen == [4, 4, 4, 3] + [4, 4, 4, 3][::-1], "once for the loss, once for the gradient"
+    for one, other in zip(whole, parts, strict=True):
+        assert one is None or torch.allclose(one, other, atol=1e-6)

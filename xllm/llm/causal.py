@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xllm.config import IGNORE, LLMConfig
 from xllm.errors import ConfigError
 
-ROWS = 128  # of logits at a time: 150,000 words of each are 77 MB (FACTS 10: fewer rows are slower)
+ROWS, LOGITS = 128, 1 << 24  # fewest rows of logits at a time (FACTS 10: fewer are slower), and most numbers beyond
 
 
 class CausalLM(nn.Module):
@@ -134,17 +135,31 @@ class CausalLM(nn.Module):
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2 and later
         return cap * torch.tanh(logits / cap) if cap else logits
 
+    @property
+    def rows(self) -> int:
+        """How many positions the head is to see at once: 150,000 words of 128 are 77 MB."""
+        return max(ROWS, LOGITS // len(self.embeddings))
+
     def answer_loss(self, embeds: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy of `targets` [B, L] and the share of wrong ones; the head runs on these positions only.
 
-        Hidden state t predicts target t+1; IGNORE carries no loss.
+        Hidden state t predicts target t+1; IGNORE carries no loss. Where answers are many, logits are made `rows` at a
+        time, and again for the gradient, so that those of all answers never exist together.
         """
         hidden, _ = self(embeds, mask)
         wanted = targets[:, 1:] != IGNORE
-        logits = self.head(hidden[:, :-1][wanted])
-        answer = targets[:, 1:][wanted]
-        wrong = (logits.argmax(-1) != answer).float().mean()
-        return nn.functional.cross_entropy(logits, answer), wrong
+        parts = list(zip(*(x[wanted].split(self.rows) for x in (hidden[:, :-1], targets[:, 1:])), strict=True))
+        if len(parts) == 1:
+            sums = [self._answer_sums(*parts[0])]
+        else:
+            sums = [checkpoint(self._answer_sums, *part, use_reentrant=False) for part in parts]
+        loss, wrong = (sum(values) / wanted.sum() for values in zip(*sums, strict=True))
+        return loss, wrong
+
+    def _answer_sums(self, hidden: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of ids [N] after hidden states [N, D_llm], and how many are not the likeliest."""
+        logits = self.head(hidden)
+        return nn.functional.cross_entropy(logits, answer, reduction="sum"), (logits.argmax(-1) != answer).float().sum()
 
 
 def _quantization(config: LLMConfig):
