@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from xllm.drafting import verify
+from xllm.drafting import Verified, verify
 from xllm.errors import ConfigError
 from xllm.features import speech_features
 from xllm.generation import generate
+from xllm.llm.causal import CausalLM
 from xllm.media import SAMPLE_RATE, load_audio
 from xllm.model import XLLM
 from xllm.prompt import INSTRUCTIONS
@@ -66,10 +67,10 @@ def _drafting(system: XLLM, features: list[list[Tensor]], device: torch.device) 
         drafts.append([system.prompt.tokens(text) for text in texts])
         limits.append([len(row) + len(row) // 2 + 4 if len(row) else 0 for row in heard])
     given = [(system.llm, p.embeds, p.mask, most) for p, most in zip(prompts, limits, strict=True)]
-    made = [verify(*one, draft) for one, draft in zip(given, drafts, strict=True)]
+    made = [_verified(*one, draft) for one, draft in zip(given, drafts, strict=True)]
     tokens = sum(len(answer.ids) + 1 for one in made for answer in one.answers)
     passes, utterances = sum(sum(one.passes) for one in made), sum(len(one.passes) for one in made)
-    verified = _median(lambda: [verify(*one, draft) for one, draft in zip(given, drafts, strict=True)], device)
+    verified = _median(lambda: [_verified(*one, draft) for one, draft in zip(given, drafts, strict=True)], device)
     written = _median(lambda: [generate(*one) for one in given], device)
     return {
         "LLM passes an utterance": passes / max(1, utterances),
@@ -77,6 +78,10 @@ def _drafting(system: XLLM, features: list[list[Tensor]], device: torch.device) 
         "tokens/s, drafts verified": tokens / verified,
         "tokens/s, one by one": tokens / written,
     }
+
+
+def _verified(llm: CausalLM, embeds: Tensor, mask: Tensor, limits: list[int], drafts: list[list[int]]) -> Verified:
+    return verify(llm, lambda numbers: (embeds[numbers], mask[numbers]), limits, drafts, len(embeds))
 
 
 def _padded(batch: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

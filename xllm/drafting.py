@@ -12,7 +12,8 @@ refused tokens outgrow it, the text may differ from that of `generate`.
 """
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,11 +21,15 @@ import torch
 from torch import Tensor
 
 from xllm.generation import Generation, choose, repeats
+from xllm.llm.caches import join, joinable
 from xllm.llm.causal import CausalLM
 from xllm.pace import Pace
 
 PROBE = 2  # tokens of each draft that are looked at even if drafts are switched off: they may become better
 FAILURES = 4  # passes in a row that accept nothing of a draft; it is given up then
+
+
+Build = Callable[[Sequence[int]], tuple[Tensor, Tensor]]  # left-padded prompts [B, L, D_llm], and their mask [B, L]
 
 
 class Verified(NamedTuple):
@@ -90,55 +95,88 @@ def continue_at(draft: Sequence[int], written: Sequence[int], expected: int) -> 
     )
 
 
-@torch.inference_mode()
-def verify(
-    llm: CausalLM,
-    embeds: Tensor,
-    mask: Tensor,
-    limits: Sequence[int],
-    drafts: Sequence[Sequence[int]],
-    pace: Pace | None = None,
-) -> Verified:
-    """Answers after left-padded prompts [B, L, D_llm] with `mask` [B, L], each of at most `limits[i]` tokens.
+class _Batch:
+    """Rows at work together: their key-value cache, which of it is real, and what the LLM is to read next."""
 
-    `drafts` are guesses at the answers' token ids: good, bad, empty or too long. With `pace` no more of them is looked
-    at in a pass than pays; without, all.
-    """
-    rows = [_Row(draft, limit, llm.end_ids) for draft, limit in zip(drafts, limits, strict=True)]
-    active = [row for row in rows if row.going]
-    there = torch.tensor([row.going for row in rows], device=mask.device)
-    embeds, mask, cache = embeds[there], mask[there], None
-    while active:
-        begun, first = time.perf_counter(), cache is None
+    def __init__(self, llm: CausalLM, embeds: Tensor, mask: Tensor, rows: list[_Row]):
+        self.llm, self.embeds, self.mask, self.rows = llm, embeds, mask, rows
+        self.cache = None
+
+    def step(self, pace: Pace | None) -> None:
+        """One pass; rows that are done leave."""
+        begun, first, rows, mask = time.perf_counter(), self.cache is None, self.rows, self.mask
         if pace:
-            most = pace.width(len(active), max(len(row.candidates) for row in active))
-            for row in active:
+            most = pace.width(len(rows), max(len(row.candidates) for row in rows))
+            for row in rows:
                 del row.candidates[max(most, PROBE if first else 0) :]
-        sizes = [len(row.candidates) + 1 for row in active]
+        sizes = [len(row.candidates) + 1 for row in rows]
         width = max(sizes) - 1
-        guesses, real = _padded([row.candidates for row in active], mask.device)
-        embeds = torch.cat([embeds, llm.embed(guesses).to(embeds.dtype)], dim=1)
+        guesses, real = _padded([row.candidates for row in rows], mask.device)
+        embeds = torch.cat([self.embeds, self.llm.embed(guesses).to(self.embeds.dtype)], dim=1)
         mask = torch.cat([mask, real], dim=1)
-        hidden, cache = llm(embeds, mask, cache, use_cache=True)
-        tokens, scores = map(iter, _choices(llm, hidden[:, hidden.shape[1] - width - 1 :], real))
+        hidden, self.cache = self.llm(embeds, mask, self.cache, use_cache=True)
+        tokens, scores = map(iter, _choices(self.llm, hidden[:, hidden.shape[1] - width - 1 :], real))
         if pace and not first:  # which reads the prompt, too
-            pace.time(len(active), width, time.perf_counter() - begun)
+            pace.time(len(rows), width, time.perf_counter() - begun)
         kept = []
-        for number, (row, size) in enumerate(zip(active, sizes, strict=True)):
+        for number, (row, size) in enumerate(zip(rows, sizes, strict=True)):
             accepted = row.take(list(islice(tokens, size)), list(islice(scores, size)))
             mask[number, mask.shape[1] - width + accepted :] = False
             if row.going:
                 kept.append(number)
             if pace:
                 pace.count(accepted, min(accepted + 1, size - 1))
-        if kept and len(kept) < len(active):
+        self._keep(kept, mask)
+
+    def _keep(self, kept: list[int], mask: Tensor) -> None:
+        """These rows go on, each with the token that it wrote last."""
+        if kept and len(kept) < len(self.rows):
             keep = torch.tensor(kept)  # on the CPU, and so for layers on any device
             mask = mask[keep]
-            cache.batch_select_indices(keep)
-        active = [active[number] for number in kept]
-        if active:
-            embeds = llm.embed([row.answer.ids[-1] for row in active])[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            self.cache.batch_select_indices(keep)
+        self.rows = [self.rows[number] for number in kept]
+        if kept:
+            self.embeds = self.llm.embed([row.answer.ids[-1] for row in self.rows])[:, None]
+            self.mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+
+    def join(self, other: "_Batch") -> None:
+        """Take in the rows of another batch; both have been through a pass."""
+        if other.rows:
+            mask = join(self.cache, self.mask[:, :-1], other.cache, other.mask[:, :-1])
+            self.mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            self.embeds, self.rows = torch.cat([self.embeds, other.embeds]), self.rows + other.rows
+
+
+@torch.inference_mode()
+def verify(
+    llm: CausalLM,
+    build: Build,
+    limits: Sequence[int],
+    drafts: Sequence[Sequence[int]],
+    size: int = 8,
+    pace: Pace | None = None,
+) -> Verified:
+    """Answers of at most `limits[i]` tokens after prompts that `build` makes from row numbers when they are needed.
+
+    `drafts` are guesses at the answers' token ids: good, bad, empty or too long. At most `size` rows are at work at a
+    time, and as soon as half of them are done others begin. With `pace` no more of a draft is looked at in a pass than
+    pays; without, all.
+    """
+    rows = [_Row(draft, limit, llm.end_ids) for draft, limit in zip(drafts, limits, strict=True)]
+    waiting = deque(number for number, row in enumerate(rows) if row.going)
+    batch: _Batch | None = None
+    while waiting or (batch and batch.rows):
+        at_work = len(batch.rows) if batch else 0
+        if waiting and (not at_work or (2 * at_work <= size and joinable(batch.cache))):
+            chosen = [waiting.popleft() for _ in range(min(size - at_work, len(waiting)))]
+            fresh = _Batch(llm, *build(chosen), [rows[number] for number in chosen])
+            fresh.step(pace)
+            if at_work:
+                batch.join(fresh)
+            else:
+                batch = fresh
+        else:
+            batch.step(pace)
     return Verified([row.answer for row in rows], [row.passes for row in rows])
 
 

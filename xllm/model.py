@@ -16,7 +16,7 @@ from xllm.dictionary import begin_with
 from xllm.drafting import verify
 from xllm.errors import ConfigError
 from xllm.features import FRAME_SHIFT, speech_features
-from xllm.generation import Generation, generate
+from xllm.generation import Generation
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.pace import Pace
@@ -252,10 +252,15 @@ class XLLM(nn.Module):
 
     @torch.inference_mode()
     def transcribe(
-        self, waves: Sequence[Tensor], engine: str = "xllm", sights: Sequence[Sight | None] | None = None
+        self,
+        waves: Sequence[Tensor],
+        engine: str = "xllm",
+        sights: Sequence[Sight | None] | None = None,
+        batch_size: int = 8,
     ) -> list[Transcript]:
-        """Text and token times of waves [S] (16 kHz, any lengths), as one batch; `sights` are what is seen meanwhile.
+        """Text and token times of waves [S] (16 kHz, any lengths); `sights` are what is seen meanwhile.
 
+        Encoder and LLM each take `batch_size` of them at a time, waves of like lengths together.
         `cif` reads the recogniser's own decoder; `xllm` lets the LLM write (paper Table 4's two rows), with `drafts` by
         verifying what the recogniser has written: the same text in fewer passes. Raises ConfigError for another engine
         or when the checkpoint lacks the engine's parts.
@@ -264,23 +269,36 @@ class XLLM(nn.Module):
             raise ConfigError(f"unknown engine {engine!r}: use {' or '.join(ENGINES)}")
         if not hasattr(self, "recognizer") or (engine == "xllm" and not hasattr(self, "speech")):
             raise ConfigError(f"this checkpoint has no parts for engine {engine!r}")
-        if not waves:
-            return []
         sights = sights or [None] * len(waves)
-        out = self.recognizer.encode_all(
-            [speech_features(wave.cpu(), self.config.recognizer.encoder) for wave in waves]
-        )
-        foreign = self._foreign([s and s.visual for s in sights], [s and s.linguistic for s in sights])
-        drafts = self.recognizer.decode(out, **foreign)
-        timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in drafts]
+        order = sorted(range(len(waves)), key=lambda number: len(waves[number]))
+        heard: dict[int, Tensor] = {}
+        timed: dict[int, list[Token]] = {}
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            vectors, tokens = self._listen([waves[n] for n in chosen], [sights[n] for n in chosen], engine == "xllm")
+            heard |= zip(chosen, vectors, strict=True)
+            timed |= zip(chosen, tokens, strict=True)
         if engine == "xllm":
-            heard = [row[:n] for row, n in zip(self.recognizer.tokens(out), out.lengths.tolist(), strict=True)]
-            unsure = [number for number, tokens in enumerate(timed) if not self._sure(tokens)]
+            unsure = [number for number in order if not self._sure(timed[number])]
             texts = ["".join(token.text for token in timed[n]) for n in unsure] if self.drafts else None
-            answers = self._answers([heard[n] for n in unsure], [sights[n] for n in unsure], texts)
+            answers = self._answers([heard[n] for n in unsure], [sights[n] for n in unsure], texts, batch_size)
             for number, answer in zip(unsure, answers, strict=True):
                 timed[number] = align(*self._characters(answer), timed[number])
-        return [Transcript.of(tokens) for tokens in timed]
+        return [Transcript.of(timed[number]) for number in range(len(waves))]
+
+    def _listen(
+        self, waves: Sequence[Tensor], sights: Sequence[Sight | None], vectors: bool
+    ) -> tuple[list[Tensor | None], list[list[Token]]]:
+        """One batch through the recogniser: the interface's token vectors [L, D], if asked for, and its own text."""
+        sizes = self.config.recognizer.encoder
+        out = self.recognizer.encode_all([speech_features(wave.cpu(), sizes) for wave in waves])
+        foreign = self._foreign([s and s.visual for s in sights], [s and s.linguistic for s in sights])
+        said = self.recognizer.decode(out, **foreign)
+        timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in said]
+        if not vectors:
+            return [None] * len(waves), timed
+        tokens = self.recognizer.tokens(out)
+        return [row[:n].clone() for row, n in zip(tokens, out.lengths.tolist(), strict=True)], timed
 
     def _foreign(
         self, visual: Sequence[Tensor | None], linguistic: Sequence[Tensor | None]
@@ -297,23 +315,24 @@ class XLLM(nn.Module):
         return self.draft_threshold is not None and min((t.score for t in tokens), default=0.0) >= self.draft_threshold
 
     def _answers(
-        self, heard: list[Tensor], sights: Sequence[Sight | None], drafts: Sequence[str] | None
+        self, heard: list[Tensor], sights: Sequence[Sight | None], drafts: Sequence[str] | None, batch_size: int
     ) -> list[Generation]:
         """What the LLM writes after the speech prompts of token vectors [L, D]; nothing where no token fired."""
-        if not heard:
-            return []
-        media = self.embed([{"speech": [row]} for row in heard])
-        media = [m | ({"image": sight.embeddings} if sight else {}) for m, sight in zip(media, sights, strict=True)]
-        instructions = [INSTRUCTIONS["masr" if sight else "asr"] for sight in sights]
-        batch = self.prompt.build(self.llm, instructions, media)
+
+        def prompts(numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+            media = self.embed([{"speech": [heard[n]]} for n in numbers])
+            seen = [sights[n] for n in numbers]
+            media = [m | ({"image": sight.embeddings} if sight else {}) for m, sight in zip(media, seen, strict=True)]
+            instructions = [INSTRUCTIONS["masr" if sight else "asr"] for sight in seen]
+            batch = self.prompt.build(self.llm, instructions, media)
+            return batch.embeds, batch.mask
+
         limits = [len(row) and len(row) + len(row) // 2 + 4 for row in heard]
-        given = (self.llm, batch.embeds, batch.mask, limits)
-        if drafts is None:
-            return generate(*given)
+        guesses = [[]] * len(heard) if drafts is None else [self.prompt.tokens(text) for text in drafts]
         # Elsewhere passes are wide at no price, or rounding would let the clock have a say in what is written.
-        exact = batch.embeds.device.type == "cpu" and batch.embeds.dtype == torch.float32
-        guesses = [self.prompt.tokens(text) for text in drafts]
-        return verify(*given, guesses, self.pace if exact else None).answers
+        embeddings = self.llm.embeddings
+        exact = embeddings.device.type == "cpu" and embeddings.dtype == torch.float32
+        return verify(self.llm, prompts, limits, guesses, batch_size, self.pace if exact else None).answers
 
     def _characters(self, answer: Generation) -> tuple[list[str], list[float]]:
         """Characters of an answer, each with the probability of the LLM token that completed it."""

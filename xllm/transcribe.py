@@ -11,7 +11,7 @@ from xllm.media import stream_audio
 from xllm.segment import Piece, cut, find_speech
 from xllm.transcript import Recording, Segment, Token, Transcript
 
-POOL = 8  # batches' worth of pieces that are sorted by length before they are cut into batches
+POOL = 8  # batches' worth of pieces that the model sees at once, to sort them by length
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,10 @@ def transcribe(
 
 def _work(pool: list[tuple[_Job, int, Piece]], model, engine: str, batch_size: int) -> None:
     """Transcribe all pieces of the pool and empty it."""
-    pool.sort(key=lambda entry: len(entry[2].wave))
-    for start in range(0, len(pool), batch_size):
-        batch = pool[start : start + batch_size]
-        waves, sights = [piece.wave for _, _, piece in batch], [job.sight for job, _, _ in batch]
-        for (job, number, piece), transcript in zip(batch, model.transcribe(waves, engine, sights), strict=True):
-            job.segments[number] = place(transcript, piece)
-            job.waiting -= 1
+    waves, sights = [piece.wave for _, _, piece in pool], [job.sight for job, _, _ in pool]
+    for (job, number, piece), transcript in zip(pool, model.transcribe(waves, engine, sights, batch_size), strict=True):
+        job.segments[number] = place(transcript, piece)
+        job.waiting -= 1
     pool.clear()
 
 
