@@ -188,6 +188,14 @@ def test_damage_is_what_it_is_to_pyav(container, subtype, caplog, monkeypatch):
         torch.testing.assert_close(ours, pyavs, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("samples", [0, 8000])
+def test_a_flac_file_may_be_longer_than_its_header_says(samples, caplog, monkeypatch):
+    data = bytearray(encoded(music(9.0), "FLAC", "PCM_16"))
+    data[22:26] = samples.to_bytes(4, "big")  # 0 is what encoders write that cannot go back
+    (ours, _), (pyavs, _) = both(bytes(data), caplog, monkeypatch)
+    assert len(ours) == 9 * SAMPLE_RATE and torch.equal(ours, pyavs)
+
+
 @pytest.mark.parametrize(
     "suffix, container, subtype",
     [

@@ -128,6 +128,8 @@ def _lossless(file: BinaryIO, name: str) -> Iterator[np.ndarray]:
                 raise soundfile.SoundFileError("shorter than its header says")
             left -= len(block)
             yield _mono(block, name)
+        if sound.format == "FLAC" and file.read(1):
+            raise soundfile.SoundFileError("longer than its header says")
 
 
 def _frames(container: av.container.InputContainer, name: str) -> Iterator[np.ndarray]:
