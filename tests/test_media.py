@@ -234,8 +234,9 @@ def test_one_sample_that_is_no_number_is_found(value, channels, recwarn):
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])
-def test_many_channels(rate):
-    wave = load_audio(io.BytesIO(encoded(np.tile(tone(1.0, rate)[:, None], 31), "WAV", "PCM_16", rate)))
+@pytest.mark.parametrize("container, channels", [("WAV", 8), ("FLAC", 8), ("WAV", 31)])
+def test_many_channels(container, channels, rate):
+    wave = load_audio(io.BytesIO(encoded(np.tile(tone(1.0, rate)[:, None], channels), container, "PCM_16", rate)))
     assert wave[4000:12000].abs().max() == pytest.approx(0.5, abs=0.02)
 
 

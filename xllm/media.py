@@ -136,7 +136,7 @@ def _frames(container: av.container.InputContainer, name: str) -> Iterator[np.nd
     """Mono blocks of float32 samples at 16 kHz, as they are decoded.
 
     Channels stay apart until they are averaged here: FFmpeg's own mix to mono amplifies two equal channels by 1.414
-    in float formats (FACTS 9). They are interleaved, since PyAV crashes on more than 8 planes.
+    in float formats (FACTS 9). They are interleaved, since PyAV crashes on 8 planes and more.
     """
     resampler, setup = None, None
     decoded = False
