@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchaudio
 
 from xllm.features import (
     augment,
@@ -21,6 +22,36 @@ def test_frames_are_ten_milliseconds_and_short_audio_is_one():
     for samples in (0, 1, 160, 400):
         assert fbank(torch.zeros(samples)).shape == (1, 80)
     assert fbank(torch.randn(16000), mels=40).shape == (98, 40)
+
+
+def noise(samples: int) -> torch.Tensor:
+    return torch.randn(samples, generator=seeded(0))
+
+
+def sines(samples: int, *pitches: float) -> torch.Tensor:
+    time = torch.arange(samples) / 16000
+    return sum(0.3 * torch.sin(2 * torch.pi * pitch * time) for pitch in pitches)
+
+
+@pytest.mark.parametrize("mels", [40, 80])
+@pytest.mark.parametrize(
+    "wave",
+    [
+        pytest.param(0.1 * noise(16000), id="noise"),
+        pytest.param(noise(16000).clamp(-1, 1), id="loud noise"),
+        pytest.param(3e-5 * noise(16000).round(), id="the last bit"),
+        pytest.param(torch.zeros(16000), id="silence"),
+        pytest.param(torch.full((16000,), 0.25), id="an offset alone"),
+        pytest.param(torch.cat([torch.zeros(8000), 0.1 + sines(8000, 440.0)]), id="a tone with an offset"),
+        pytest.param(sines(16000, 60.0, 1000.0, 7900.0), id="tones"),
+        *(pytest.param(0.1 * noise(n), id=f"{n} samples") for n in (400, 559, 560, 561)),
+        *(pytest.param(0.1 * noise(400 + 160 * n), id=f"{n + 1} frames") for n in (511, 512, 1024)),
+        pytest.param(0.1 * noise(30 * 16000), id="30 seconds"),
+    ],
+)
+def test_fbank_is_torchaudios(wave, mels):
+    theirs = torchaudio.compliance.kaldi.fbank(wave[None] * 32768.0, num_mel_bins=mels, dither=0.0)
+    torch.testing.assert_close(fbank(wave, mels), theirs, atol=1e-4, rtol=0)
 
 
 def test_scale_is_sixteen_bit():

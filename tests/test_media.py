@@ -1,12 +1,16 @@
 """Media: what users have becomes 16 kHz mono at the right level; what is broken says so in one line."""
 
 import io
+import logging
+import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from media_files import CODECS, tone, write_audio, write_silent_video
 
+from xllm import media
 from xllm.errors import MediaError
 from xllm.media import SAMPLE_RATE, load_audio, probe_audio, stream_audio
 
@@ -96,3 +100,153 @@ def test_bad_files_say_so_in_one_line(tmp_path, name):
     with pytest.raises(MediaError, match=expected) as caught:
         load_audio(tmp_path / name)
     assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def refuse(*_):
+    raise soundfile.SoundFileError("refused")
+
+
+def outcome(data: bytes, caplog) -> tuple[torch.Tensor, str]:
+    """The samples, and the error or the warnings."""
+    caplog.clear()
+    try:
+        wave = load_audio(io.BytesIO(data))
+    except MediaError as error:
+        return torch.zeros(0), str(error)
+    return wave, caplog.text
+
+
+def both(data: bytes, caplog, monkeypatch) -> list[tuple[torch.Tensor, str]]:
+    """What libsndfile and PyAV make of a file together, and PyAV alone."""
+    with monkeypatch.context() as patch:
+        mixed = outcome(data, caplog)
+        patch.setattr(media, "_lossless", refuse)
+        return [mixed, outcome(data, caplog)]
+
+
+def encoded(wave: np.ndarray, container: str, subtype: str, rate: int = 16000) -> bytes:
+    """`wave` [S] or [S, channels] as the bytes of a file."""
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, subtype, format=container)
+    return file.getvalue()
+
+
+def music(seconds: float, channels: int = 1, rate: int = 16000) -> np.ndarray:
+    """[S, channels], every channel another noise on another tone."""
+    noise = 0.05 * np.random.default_rng(0).standard_normal((int(seconds * rate), channels))
+    return noise + np.stack([tone(seconds, rate, 300.0 * (n + 1), 0.6 / (n + 1)) for n in range(channels)], axis=1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize(
+    "container, subtype",
+    [("WAV", s) for s in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")]
+    + [("WAVEX", "PCM_16"), ("FLAC", "PCM_S8"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24")],
+)
+def test_libsndfile_reads_what_pyav_reads(container, subtype, channels, caplog, monkeypatch):
+    data = encoded(music(5.0, channels), container, subtype)
+    (ours, _), (pyavs, _) = both(data, caplog, monkeypatch)
+    torch.testing.assert_close(ours, pyavs, atol=1e-6, rtol=0)
+    monkeypatch.setattr(media, "open_media", refuse)  # libsndfile alone is enough for these
+    assert torch.equal(load_audio(io.BytesIO(data)), ours)
+
+
+@pytest.mark.parametrize(
+    "container, subtype, rate",
+    [
+        ("WAV", "PCM_16", 8000),
+        ("FLAC", "PCM_16", 44100),
+        ("WAV", "ULAW", 16000),
+        ("WAV", "IMA_ADPCM", 16000),
+        ("MP3", "MPEG_LAYER_III", 16000),
+        ("OGG", "VORBIS", 16000),
+        ("OGG", "OPUS", 16000),
+        ("AIFF", "PCM_16", 16000),
+    ],
+)
+def test_all_else_is_pyavs(container, subtype, rate, caplog, monkeypatch):
+    data = encoded(music(1.0, 2, rate), container, subtype, rate)
+    (ours, _), (pyavs, _) = both(data, caplog, monkeypatch)
+    assert torch.equal(ours, pyavs) and len(ours) == pytest.approx(SAMPLE_RATE, rel=0.05)
+
+
+@pytest.mark.parametrize("container, subtype", [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16")])
+def test_damage_is_what_it_is_to_pyav(container, subtype, caplog, monkeypatch):
+    """Samples, warnings and errors, wherever the damage is behind the header; cuts are anywhere."""
+    caplog.set_level(logging.WARNING)
+    draw = np.random.default_rng(1)
+    whole = encoded(music(9.0)[:, 0], container, subtype)
+    cuts = [whole[:size] for size in (12, 30, 44, 60, *draw.integers(100, len(whole), 6))]
+    damaged = []
+    for place in draw.integers(100, len(whole) - 2000, 8):
+        damaged.append(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        damaged.append(whole[:place] + draw.bytes(1001) + whole[place:])
+        damaged.append(whole[:place] + whole[place + 1000 :])
+    for data in (*cuts, *damaged):
+        (ours, said), (pyavs, expected) = both(data, caplog, monkeypatch)
+        assert said == expected
+        torch.testing.assert_close(ours, pyavs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [0, 8000])
+def test_a_flac_file_may_be_longer_than_its_header_says(samples, caplog, monkeypatch):
+    data = bytearray(encoded(music(9.0), "FLAC", "PCM_16"))
+    data[22:26] = samples.to_bytes(4, "big")  # 0 is what encoders write that cannot go back
+    (ours, _), (pyavs, _) = both(bytes(data), caplog, monkeypatch)
+    assert len(ours) == 9 * SAMPLE_RATE and torch.equal(ours, pyavs)
+
+
+@pytest.mark.parametrize(
+    "suffix, container, subtype",
+    [
+        (".mp3", "WAV", "PCM_16"),
+        (".wav", "FLAC", "PCM_16"),
+        (".wav", "MP3", "MPEG_LAYER_III"),
+        (".flac", "OGG", "OPUS"),
+    ],
+)
+def test_a_name_may_lie(tmp_path, suffix, container, subtype):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(music(1.0), container, subtype))
+    assert len(load_audio(path)) == SAMPLE_RATE
+
+
+def test_a_file_that_cannot_seek_is_read(caplog):
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *_):
+            raise io.UnsupportedOperation
+
+    data = encoded(music(1.0), "WAV", "PCM_16")
+    assert torch.equal(load_audio(Pipe(data)), load_audio(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_one_sample_that_is_no_number_is_found(value, channels, recwarn):
+    wave = music(9.0, channels)
+    wave[100_000] = value * np.array([1, -1])[:channels]
+    with pytest.raises(MediaError, match="not numbers"):
+        load_audio(io.BytesIO(encoded(wave, "WAV", "FLOAT")))
+    assert not recwarn
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("container, channels", [("WAV", 8), ("FLAC", 8), ("WAV", 31)])
+def test_many_channels(container, channels, rate):
+    wave = load_audio(io.BytesIO(encoded(np.tile(tone(1.0, rate)[:, None], channels), container, "PCM_16", rate)))
+    assert wave[4000:12000].abs().max() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC"])
+def test_memory_is_bounded(tmp_path, container):
+    path = tmp_path / "a"
+    path.write_bytes(encoded(np.tile(music(1.0, 2), (300, 1)), container, "PCM_16"))
+    tracemalloc.start()
+    try:
+        assert sum(map(len, stream_audio(path, 1.0))) == 300 * SAMPLE_RATE
+        assert tracemalloc.get_traced_memory()[1] < 3e6  # the whole is 19 MB
+    finally:
+        tracemalloc.stop()

@@ -219,6 +219,9 @@ class StageConfig(Config):
     weight_decay: float = 0.01
     clip: float = 1.0
     schedule: ScheduleConfig = ScheduleConfig()
+    compile: bool = Field(
+        False, description="the LLM, by torch.compile: some minutes at first, then less memory and time"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on GPU")
     average: int = Field(1, description="average this many best epochs, by dev loss")
     log_every: int = 20

@@ -190,6 +190,24 @@ def test_dropped_samples_are_counted_with_reasons(world):
     assert start["samples"] == len(run.items)
 
 
+def test_a_compiled_language_model_trains_to_the_same_weights(world, monkeypatch):
+    """As far as it goes without a compiler: traced, and run as it stands."""
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, **how: (
+            compiled.append(type(self).__name__),
+            setattr(self, "_compiled_call_impl", torch.compile(self._call_impl, backend="eager", **how)),
+        ),
+    )
+    for name, how in (("plain", "compile=false"), ("compiled", "compile=true")):
+        trainer(world, 0, how, f"output={world / name}", modality="text").run()
+    assert compiled == ["LlamaModel"]
+    one, other = (checkpoint.load_tensors(world / name / "model.safetensors") for name in ("plain", "compiled"))
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+
+
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
 def test_sharded_weights_are_refused_before_any_work(world, monkeypatch, kind):
     from accelerate import Accelerator, DistributedType

@@ -69,6 +69,8 @@ class Trainer:
         set_seed(recipe.seed)
         model = build(recipe, config).to(self.accelerator.device)
         model.eval()  # caches of frozen parts are computed before training starts
+        if config.compile and hasattr(model.model, "llm"):
+            model.model.llm.model.base_model.compile(dynamic=True)
         stage, xllm = model.stage, model.model
 
         def progress(what: str, done: int, total: int) -> None:

@@ -20,6 +20,7 @@ PACKAGES = (
     "timm",
     "av",
     "silero-vad",
+    "soundfile",
     "jiwer",
     "openai",
     "pypinyin",
