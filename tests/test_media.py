@@ -106,17 +106,17 @@ def refuse(*_):
     raise soundfile.SoundFileError("refused")
 
 
-def outcome(data: bytes, caplog) -> tuple[torch.Tensor, str]:
+def outcome(data: bytes, caplog) -> tuple[torch.Tensor, str | list[str]]:
     """The samples, and the error or the warnings."""
     caplog.clear()
     try:
         wave = load_audio(io.BytesIO(data))
     except MediaError as error:
         return torch.zeros(0), str(error)
-    return wave, caplog.text
+    return wave, caplog.messages
 
 
-def both(data: bytes, caplog, monkeypatch) -> list[tuple[torch.Tensor, str]]:
+def both(data: bytes, caplog, monkeypatch) -> list[tuple[torch.Tensor, str | list[str]]]:
     """What libsndfile and PyAV make of a file together, and PyAV alone."""
     with monkeypatch.context() as patch:
         mixed = outcome(data, caplog)

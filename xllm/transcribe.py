@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from xllm.ahead import ahead
 from xllm.errors import XLLMError
 from xllm.media import stream_audio
 from xllm.segment import Piece, cut, find_speech
@@ -58,8 +59,9 @@ def transcribe(
 ) -> Iterator[tuple[Source, Recording | XLLMError]]:
     """Yield (source, its Recording or the error that prevented it) in the order of the sources.
 
-    `model` is an XLLM. Batches mix pieces of several inputs; an input that fails does not disturb the others.
-    Memory is bounded by `POOL * batch_size` pieces. Raises ConfigError when the model lacks the engine.
+    `model` is an XLLM. Batches mix pieces of several inputs; an input that fails does not disturb the others. While a
+    GPU transcribes some pieces the next ones are read: memory is bounded by twice `POOL * batch_size` pieces. Raises
+    ConfigError when the model lacks the engine.
     """
     jobs: deque[_Job] = deque()
     pool: list[tuple[_Job, int, Piece]] = []
@@ -69,24 +71,42 @@ def transcribe(
             job = jobs.popleft()
             yield job.source, job.outcome(engine)
 
+    read = _read(sources)
+    if model.device.type != "cpu":  # where reading and transcribing share their cores, a thread only disturbs
+        read = ahead(read, POOL * batch_size)
+    for job, number, piece in read:
+        if number == 0:
+            jobs.append(job)
+            if job.source.pictures:
+                try:
+                    job.sight = model.look(job.source.pictures, job.source.caption)
+                except XLLMError as error:
+                    job.error = error
+        if piece is None:
+            job.closed = True
+            yield from finished()
+        elif job.error is None:
+            job.waiting += 1
+            pool.append((job, number, piece))
+            if len(pool) >= POOL * batch_size:
+                _work(pool, model, engine, batch_size)
+    if pool:
+        _work(pool, model, engine, batch_size)
+    yield from finished()
+
+
+def _read(sources: Iterable[Source]) -> Iterator[tuple[_Job, int, Piece | None]]:
+    """Every input's pieces of speech, numbered from 0, and None after its last one or its error."""
     for source in sources:
-        job = _Job(source)
-        jobs.append(job)
+        job, number = _Job(source), 0
         try:
-            if source.pictures:
-                job.sight = model.look(source.pictures, source.caption)
             speech, job.duration = find_speech(source.sound())
-            for number, piece in enumerate(cut(source.sound(), speech)):
-                job.waiting += 1
-                pool.append((job, number, piece))
-                if len(pool) >= POOL * batch_size:
-                    _work(pool, model, engine, batch_size)
+            for piece in cut(source.sound(), speech):
+                yield job, number, piece
+                number += 1
         except XLLMError as error:
             job.error = error
-        job.closed = True
-        yield from finished()
-    _work(pool, model, engine, batch_size)
-    yield from finished()
+        yield job, number, None
 
 
 def _work(pool: list[tuple[_Job, int, Piece]], model, engine: str, batch_size: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from media_files import tone, write_audio, write_silent_video
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.opus"))
@@ -107,6 +108,23 @@ def test_splitting_over_processes_keeps_order_and_results(small_model, sound):
     assert [o.text for o in split if not isinstance(o, MediaError)] == [
         o.text for o in one if not isinstance(o, MediaError)
     ]
+
+
+def test_reading_ahead_changes_nothing(small_model, sound):
+    """As on a GPU: the next inputs are read by a thread, also those that cannot be."""
+    from types import SimpleNamespace
+
+    from xllm.model import XLLM
+    from xllm.transcribe import Source, transcribe
+
+    model = XLLM.from_pretrained(small_model)
+    elsewhere = SimpleNamespace(device=torch.device("meta"), transcribe=model.transcribe)
+    paths = [*sorted(map(str, sound.rglob("*.opus"))), str(sound / "none.wav"), *sorted(map(str, sound.rglob("*.wav")))]
+    here, there = (
+        [(source.path, str(outcome)) for source, outcome in transcribe([Source(p, p) for p in paths], one, "xllm", 1)]
+        for one in (model, elsewhere)
+    )
+    assert here == there and [path for path, _ in here] == paths
 
 
 def broken_inputs(folder):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from media_files import tone, write_audio
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.opus"))
@@ -27,7 +28,9 @@ def stand_in(monkeypatch):
     loads = []
 
     class StandIn:
-        def transcribe(self, waves, engine, sights):
+        device = torch.device("cpu")
+
+        def transcribe(self, waves, engine, sights, batch_size):
             text = {"cif": "天地你", "xllm": "天地人"}[engine]
             return [Transcript(text, [Token(c, 0.0, 0.1, 0.5) for c in text], 0.5) for _ in waves]
 

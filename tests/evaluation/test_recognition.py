@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from media_files import tone, write_audio
 
 from xllm.errors import ConfigError, ManifestError
@@ -129,7 +130,9 @@ def test_references_of_a_manifest_and_its_broken_lines(tmp_path):
 class Deaf:
     """A model that hears nothing."""
 
-    def transcribe(self, waves, engine):
+    device = torch.device("cpu")
+
+    def transcribe(self, waves, engine, sights, batch_size):
         raise AssertionError("there is no speech in a silent file")
 
 
