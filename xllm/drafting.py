@@ -26,8 +26,7 @@ from xllm.llm.causal import CausalLM
 from xllm.pace import Pace
 
 PROBE = 2  # tokens of each draft that are looked at even if drafts are switched off: they may become better
-FAILURES = 4  # passes in a row that accept nothing of a draft; it is given up then
-
+FAILURES = 4  # passes in a row that look at a draft and accept nothing of it; it is given up then
 
 Build = Callable[[Sequence[int]], tuple[Tensor, Tensor]]  # left-padded prompts [B, L, D_llm], and their mask [B, L]
 
@@ -69,7 +68,7 @@ class _Row:
 
     def _guess(self, accepted: int) -> None:
         """What comes after the last token, which no candidate was."""
-        self.failures = 0 if accepted else self.failures + 1
+        self.failures = 0 if accepted else self.failures + bool(self.candidates)
         left = self.limit - len(self.answer.ids) - 1
         if self.failures >= FAILURES:
             self.candidates = []

@@ -85,6 +85,7 @@ def test_several_processes_share_the_work(tmp_path):
     assert sums == [[float(i) for i in range(300)]] * 3
     lines = (tmp_path / "computed").read_text().split()
     assert sorted(map(int, lines)) == list(range(300)), "none twice"
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npy", ".json", ""}, "nothing else is left"
 
 
 def test_the_longest_unused_go_when_room_is_short(tmp_path, caplog):

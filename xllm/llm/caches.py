@@ -2,11 +2,12 @@
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
 
 def joinable(cache) -> bool:
     """Whether every layer keeps all keys and values, and nothing else (sliding windows and states do not)."""
+    from transformers.cache_utils import DynamicLayer  # slow, and the recogniser alone needs none of it
+
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 

@@ -90,9 +90,11 @@ class Cache:
         while missing:
             before = len(missing)
             for part, numbers in list(missing.items()):
-                with suppress(Timeout), FileLock(part.with_suffix(".lock"), blocking=False):
+                lock = part.with_suffix(".lock")
+                with suppress(Timeout), FileLock(lock, blocking=False):
                     if not _there(part):
                         _write(part, compute(numbers))
+                    lock.unlink(missing_ok=True)  # who waits for it, or makes another, finds the part
                     del missing[part]
                     done += len(numbers)
                     if progress:
@@ -117,7 +119,7 @@ class Cache:
         for part in sorted(stats.keys() - own, key=lambda part: stats[part].st_mtime):
             if size <= self.limit:
                 return
-            for suffix in (".json", ".npy", ".lock"):
+            for suffix in (".json", ".npy"):
                 part.with_suffix(suffix).unlink(missing_ok=True)
             size -= stats[part].st_size
         if size > self.limit:
