@@ -6,9 +6,9 @@ next one, too. The rest of the draft is aligned to what stands there now, and ve
 that of `generate`, token for token, whatever the draft; in half precision a pass over many tokens rounds differently
 from a pass over one.
 
-Tokens that were refused stay in the key-value cache and are masked for good, so that any cache of any model will do.
-They take room in the window of layers that see only the latest tokens (Gemma's, Cohere's): where prompt, answer and
-refused tokens outgrow it, the text may differ from that of `generate`.
+Tokens that were refused stay in the key-value cache and are masked, so that any cache of any model will do; they go
+when other rows join the batch. They take room in the window of layers that see only the latest tokens (Gemma's,
+Cohere's): where prompt, answer and refused tokens outgrow it, the text may differ from that of `generate`.
 """
 
 import time
