@@ -23,9 +23,9 @@ from torch.nn.functional import cross_entropy
 from xllm.checkpoint import BUNDLES, read_card
 from xllm.config import IGNORE, Recipe, StageConfig
 from xllm.features import speech_features
+from xllm.instructions import INSTRUCTIONS
 from xllm.manifest import iterate_manifest
 from xllm.media import load_audio
-from xllm.prompt import INSTRUCTIONS
 from xllm.text import normalize
 from xllm.training.loop import Trainer
 
@@ -41,7 +41,7 @@ def plain_loss(model, rows: list[dict]) -> torch.Tensor:
         tokens = model.recognizer.tokens(out)
     media = model.embed([{"speech": [t[:n]]} for t, n in zip(tokens, out.lengths.tolist(), strict=True)])
     answers = [normalize(row["response"]) for row in rows]
-    batch = model.prompt.build(model.llm, [INSTRUCTIONS["asr"]] * len(rows), media, answers)
+    batch = model.prompt.build(model.llm, [INSTRUCTIONS["asr"][0]] * len(rows), media, answers)
     hidden, _ = model.llm(batch.embeds, batch.mask)
     logits = model.llm.head(hidden)
     return cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(), ignore_index=IGNORE)

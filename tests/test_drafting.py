@@ -127,6 +127,20 @@ def test_a_perfect_draft_takes_one_pass_and_a_wrong_token_one_more(llm):
         assert sum(passes) <= 2.4 * len(passes), passes
 
 
+def test_a_draft_without_punctuation_pays(llm):
+    """A recogniser writes none: each mark of the LLM's costs one pass, all that stands between them is accepted."""
+    chance, marks = random.Random(2), {llm.tokenizer.convert_tokens_to_ids(mark) for mark in "，。？！ab"}
+    embeds, mask, _ = prompts(chance, 40)
+    limits = [24] * 40
+    greedy = generate(llm, embeds, mask, limits)
+    drafts = [[token for token in answer.ids if token not in marks] for answer in greedy]
+    put_in = [len(answer.ids) - len(draft) for answer, draft in zip(greedy, drafts, strict=True)]
+    assert sum(put_in) > 5, "some were left out"
+    answers, passes = verify(llm, given(embeds, mask), limits, drafts, 40)
+    assert [answer.ids for answer in answers] == [answer.ids for answer in greedy]
+    assert all(count <= 1 + left for count, left in zip(passes, put_in, strict=True)), (passes, put_in)
+
+
 def test_alignment_goes_on_at_the_right_place():
     draft = [1, 2, 3, 4, 5, 6]
     assert continue_at(draft, [1, 2, 9], 2) == 3, "a substitution"

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from xllm.config import IGNORE, LLMConfig
+from xllm.instructions import INSTRUCTIONS
 from xllm.llm.causal import CausalLM
-from xllm.prompt import INSTRUCTIONS, Prompt
+from xllm.prompt import Prompt
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def test_embeddings_equal_the_text_they_stand_for(llm):
     told = {"speech": [prompt.spell("ni3 wo3")], "image": [prompt.tokens("天"), prompt.tokens("地人")]}
     history = [{"instruction": "人", "response": "地"}]
     shown = {name: [llm.embed(ids) for ids in slots] for name, slots in told.items()}
-    batch = prompt.build(llm, [INSTRUCTIONS["asr"]], [shown], ["你我"], [history])
-    ids, answer = prompt.ids(INSTRUCTIONS["asr"], told, history), prompt.answer("你我")
+    batch = prompt.build(llm, [INSTRUCTIONS["asr"][0]], [shown], ["你我"], [history])
+    ids, answer = prompt.ids(INSTRUCTIONS["asr"][0], told, history), prompt.answer("你我")
     torch.testing.assert_close(batch.embeds[0], llm.embed(ids + answer))
     assert batch.targets[0].tolist() == [IGNORE] * len(ids) + answer
     assert answer[-1] == llm.tokenizer.eos_token_id

@@ -14,10 +14,10 @@ from xllm.drafting import Verified, verify
 from xllm.errors import ConfigError
 from xllm.features import speech_features
 from xllm.generation import generate
+from xllm.instructions import INSTRUCTIONS
 from xllm.llm.causal import CausalLM
 from xllm.media import SAMPLE_RATE, load_audio
 from xllm.model import XLLM
-from xllm.prompt import INSTRUCTIONS
 
 ROUNDS = 5  # medians of
 LONGEST = 15.0  # seconds of a recording that are used
@@ -62,7 +62,7 @@ def _drafting(system: XLLM, features: list[list[Tensor]], device: torch.device) 
         out = system.recognizer.encode_all(batch)
         heard = [row[:n] for row, n in zip(system.recognizer.tokens(out), out.lengths.tolist(), strict=True)]
         media = system.embed([{"speech": [row]} for row in heard])
-        prompts.append(system.prompt.build(system.llm, [INSTRUCTIONS["asr"]] * len(heard), media))
+        prompts.append(system.prompt.build(system.llm, [INSTRUCTIONS["asr"][0]] * len(heard), media))
         texts = ["".join(system.recognizer.units.decode(said.ids)) for said in system.recognizer.decode(out)]
         drafts.append([system.prompt.tokens(text) for text in texts])
         limits.append([len(row) + len(row) // 2 + 4 if len(row) else 0 for row in heard])

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from xllm.errors import ConfigError, XLLMError
 from xllm.generation import GREEDY, Sampling, generate, steps
+from xllm.instructions import INSTRUCTIONS
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
-from xllm.prompt import INSTRUCTIONS, Turn
+from xllm.prompt import Turn
 
 MAX_TOKENS = 256  # of an answer
 HALF = "\ufffd"  # what a tokenizer shows for the first bytes of a character
@@ -33,7 +34,7 @@ class Question:
             return self.instruction
         if "speech" not in self.media:
             raise ConfigError("nothing is asked: give a question in writing or in speech")
-        return INSTRUCTIONS["spoken"]
+        return INSTRUCTIONS["spoken"][0]
 
 
 def see(model: XLLM, name: str, source: Any) -> Tensor:

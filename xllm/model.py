@@ -17,10 +17,11 @@ from xllm.drafting import verify
 from xllm.errors import ConfigError
 from xllm.features import FRAME_SHIFT, speech_features
 from xllm.generation import Generation
+from xllm.instructions import INSTRUCTIONS
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.pace import Pace
-from xllm.prompt import INSTRUCTIONS, Prompt, Turn
+from xllm.prompt import Prompt, Turn
 from xllm.speech.decoder import Foreign
 from xllm.speech.timing import align, cif_tokens
 from xllm.speech.units import UNKNOWN, Units
@@ -280,7 +281,7 @@ class XLLM(nn.Module):
             timed |= zip(chosen, tokens, strict=True)
         if engine == "xllm":
             unsure = [number for number in order if not self._sure(timed[number])]
-            texts = ["".join(token.text for token in timed[n]) for n in unsure] if self.drafts else None
+            texts = ["".join(token.text for token in timed[n]) for n in unsure]
             answers = self._answers([heard[n] for n in unsure], [sights[n] for n in unsure], texts, batch_size)
             for number, answer in zip(unsure, answers, strict=True):
                 timed[number] = align(*self._characters(answer), timed[number])
@@ -315,24 +316,29 @@ class XLLM(nn.Module):
         return self.draft_threshold is not None and min((t.score for t in tokens), default=0.0) >= self.draft_threshold
 
     def _answers(
-        self, heard: list[Tensor], sights: Sequence[Sight | None], drafts: Sequence[str] | None, batch_size: int
+        self, heard: list[Tensor], sights: Sequence[Sight | None], texts: Sequence[str], batch_size: int
     ) -> list[Generation]:
-        """What the LLM writes after the speech prompts of token vectors [L, D]; nothing where no token fired."""
+        """What the LLM writes after the speech prompts of token vectors [L, D]; nothing where no token fired.
+
+        `texts` are the recogniser's: drafts of the answers, if `drafts`, and a measure of how long these may be.
+        """
 
         def prompts(numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
             media = self.embed([{"speech": [heard[n]]} for n in numbers])
             seen = [sights[n] for n in numbers]
             media = [m | ({"image": sight.embeddings} if sight else {}) for m, sight in zip(media, seen, strict=True)]
-            instructions = [INSTRUCTIONS["masr" if sight else "asr"] for sight in seen]
+            instructions = [INSTRUCTIONS["masr" if sight else "asr"][0] for sight in seen]
             batch = self.prompt.build(self.llm, instructions, media)
             return batch.embeds, batch.mask
 
-        limits = [len(row) and len(row) + len(row) // 2 + 4 for row in heard]
-        guesses = [[]] * len(heard) if drafts is None else [self.prompt.tokens(text) for text in drafts]
+        guesses = [self.prompt.tokens(text) for text in texts]
+        sizes = [len(row) and max(len(row), len(ids)) for row, ids in zip(heard, guesses, strict=True)]
+        limits = [size and size + size // 2 + 4 for size in sizes]  # with room for punctuation
         # Elsewhere passes are wide at no price, or rounding would let the clock have a say in what is written.
         embeddings = self.llm.embeddings
         exact = embeddings.device.type == "cpu" and embeddings.dtype == torch.float32
-        return verify(self.llm, prompts, limits, guesses, batch_size, self.pace if exact else None).answers
+        drafts = guesses if self.drafts else [[]] * len(heard)
+        return verify(self.llm, prompts, limits, drafts, batch_size, self.pace if exact else None).answers
 
     def _characters(self, answer: Generation) -> tuple[list[str], list[float]]:
         """Characters of an answer, each with the probability of the LLM token that completed it."""

@@ -22,9 +22,6 @@ from xllm.llm.causal import CausalLM
 from xllm.manifest import FRAME
 from xllm.modalities import MODALITIES
 
-# One fixed instruction each (FACTS 6); stage 3 samples among several (corpora/tiny_instructions.py).
-INSTRUCTIONS = {"asr": "请忠实地识别语音", "masr": "请根据图片忠实地识别语音", "spoken": "请回答语音中的问题"}
-
 
 class Turn(TypedDict):
     """An earlier question of a conversation and its answer."""

@@ -23,6 +23,13 @@ def test_missing_and_added_characters():
     assert spans("今") == [(0, 1)]
 
 
+def test_punctuation_and_capitals_leave_the_times_of_what_is_said():
+    assert spans("今天，天气。") == [(0, 1), (1, 2), (2, 2), (2, 3), (3, 4), (4, 4)]
+    timed = [Token(c, i * 1.0, i + 1.0, 0.5) for i, c in enumerate("itisok")]
+    tokens = align(list("It is OK."), [0.9] * 9, timed)
+    assert [t.start for t in tokens if t.text.isalpha()] == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_longer_replacement_divides_the_time():
     assert spans("今日日天气")[-1] == (3, 4)
     assert align(["嗯"], [0.1], []) == [Token("嗯", 0.0, 0.0, 0.1)]

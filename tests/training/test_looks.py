@@ -40,7 +40,8 @@ def test_a_stage_that_augments_nothing_learns_from_them(model, world):
     manifests = (world / "films.jsonl", world / "seen.jsonl")
     keys = {"vision": "weights"}
     once, each = (
-        ResponseExamples(manifests, model, 1, False, 0, Cache(world / "c"), keys, once=o) for o in (True, False)
+        ResponseExamples(manifests, model, ("image", "video"), 1, False, 0, Cache(world / "c"), keys, once=o)
+        for o in (True, False)
     )
     items = range(len(once))
     assert not any(once.unusable(i) for i in items)

@@ -12,6 +12,7 @@ import torch
 from xllm import checkpoint
 from xllm.config import load_recipe
 from xllm.errors import ConfigError
+from xllm.instructions import INSTRUCTIONS
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import fill
@@ -215,6 +216,23 @@ def test_sharded_weights_are_refused_before_any_work(world, monkeypatch, kind):
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType[kind])
     with pytest.raises(ConfigError, match="use --gpus"):
         trainer(world, 1)
+
+
+def test_speech_is_aligned_with_vsdials_questions_and_nothing_else_of_them(world):
+    """A row of VSDial-CN has an image, a caption and earlier turns: they are not what stage 2 of speech is about."""
+    turns = [{"instruction": "几个人？", "response": "两个"}]
+    more = {"image": "no-such.png", "caption": "天", "history": turns}
+    rows = [json.loads(line) | more for line in (world / "train.jsonl").open()]
+    asked = {**rows[0], "id": "asked", "instruction": "图中是什么？"}
+    (world / "vsdial.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, asked]), encoding="utf-8")
+    for stage in (0, 1):
+        trainer(world, stage).run()
+    run = trainer(world, 2, f"train=[{world}/vsdial.jsonl]")
+    assert run.dropped == {"asked": "its instruction is also about image, which this stage is not"}
+    run.run()
+    batch = run.examples.collate([run.examples.load(0, None)])
+    assert batch["histories"] == [[]] and batch["instructions"] == [INSTRUCTIONS["asr"][0]]
+    assert batch["responses"] == [rows[0]["response"]] and rows[0]["response"].endswith("。")
 
 
 def test_dry_run_names_the_longest_sample(world):

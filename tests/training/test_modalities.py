@@ -11,9 +11,9 @@ from xllm import checkpoint
 from xllm.chat import Question, answer, see
 from xllm.config import load_recipe
 from xllm.errors import MediaError
+from xllm.instructions import INSTRUCTIONS
 from xllm.modalities import MODALITIES, Modality
 from xllm.model import XLLM
-from xllm.prompt import INSTRUCTIONS
 from xllm.training import stages
 from xllm.training.loop import Trainer
 from xllm.training.stages import STAGES, Stage
@@ -21,7 +21,7 @@ from xllm.training.stages import STAGES, Stage
 # What would be xllm/robot.py -----------------------------------------------------------------------------------------
 
 JOINTS = 4
-ASKED = INSTRUCTIONS["asr"]
+ASKED = INSTRUCTIONS["asr"][0]
 
 
 def load_state(source, config, generator):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from xllm.corpora import tiny_text
 from xllm.files import write_jsonl_atomic
+from xllm.instructions import INSTRUCTIONS
 from xllm.manifest import FRAME, iterate_manifest
-from xllm.prompt import INSTRUCTIONS
 from xllm.speech.units import Units
 from xllm.text import normalize, reading
 
@@ -116,7 +116,7 @@ def heard_with_picture(sentences: Iterable[dict], names: Iterable[str]) -> Itera
             yield {
                 "told": {"image": seen, "speech": text},
                 "reading": row["reading"],
-                "instruction": INSTRUCTIONS["masr"],
+                "instruction": INSTRUCTIONS["masr"][0],
                 "response": row["response"],
             }
 

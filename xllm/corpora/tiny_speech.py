@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from xllm.errors import ManifestError, XLLMError
 from xllm.files import write_jsonl_atomic
-from xllm.prompt import INSTRUCTIONS
+from xllm.instructions import INSTRUCTIONS
 from xllm.text import reading
 
 SPLITS = ("train", "dev", "dev-seen", "test", "test-seen")
@@ -75,7 +75,7 @@ def speech_sample(name: str, speech: str, duration: float, text: str) -> dict:
         "id": name,
         "speech": speech,
         "duration": duration,
-        "instruction": INSTRUCTIONS["asr"],
+        "instruction": INSTRUCTIONS["asr"][0],
         "response": text,
         "reading": reading(text),
     }

@@ -10,11 +10,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from xllm.config import IGNORE, ModelConfig, SpeechEncoderConfig
 from xllm.features import SPEEDS, augment
+from xllm.instructions import INSTRUCTIONS
 from xllm.manifest import FRAME, read_manifest
 from xllm.media import probe_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
-from xllm.prompt import INSTRUCTIONS, Prompt, fill
+from xllm.prompt import Prompt, fill
 from xllm.speech.units import MISHEARD, UNKNOWN, Units
 from xllm.text import normalize
 from xllm.training.cache import Cache
@@ -107,14 +108,14 @@ class TextExamples(Examples):
         row = self.rows[item]
         told = {name: text for name, text in (row["told"] or {}).items() if text}
         if not told and row["reading"] and (_draw(generator) < DICTATION if generator else item % 2):
-            told, row = {"speech": row["response"]}, row | {"instruction": INSTRUCTIONS["asr"]}
+            told, row = {"speech": row["response"]}, row | {"instruction": INSTRUCTIONS["asr"][0]}
         if not told and (row["reading"] or not row["instruction"]):
             ids = self.prompt.text(row["response"])
             return {"ids": ids, "targets": ids}
         noise = NOISY * _draw(generator) if generator and told.keys() >= {"image", "speech"} and _heard(row) else 0.0
         slots = {name: [self._tell(name, text, row["reading"], generator, noise)] for name, text in told.items()}
         prompt = self.prompt.ids(row["instruction"], slots, row["history"] or ())
-        answer = self.prompt.answer(normalize(row["response"]) if told else row["response"])
+        answer = self.prompt.answer(row["response"])
         return {"ids": prompt + answer, "targets": [IGNORE] * len(prompt) + answer}
 
     def _tell(self, name: str, text: str, reading: str, generator: torch.Generator | None, noise: float) -> list[int]:

@@ -1,17 +1,18 @@
 """What stages 2 and 3 feed the model: instructions about any media, and responses."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xllm.errors import ManifestError, XLLMError
+from xllm.errors import XLLMError
 from xllm.features import SPEEDS, augment, seeded
+from xllm.instructions import Request, request
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
-from xllm.prompt import INSTRUCTIONS, fill
+from xllm.prompt import fill
 from xllm.text import normalize
 from xllm.training.cache import Cache
 from xllm.training.examples import Examples
@@ -20,7 +21,9 @@ from xllm.training.looks import Looks
 
 
 class ResponseExamples(Examples):
-    """Stages 2 and 3: an instruction about any media, and the response.
+    """Stages 2 and 3: an instruction about any media, and the response as it is written.
+
+    What a row asks is for `xllm.instructions.request` to say; of several wordings the first stands, or one is drawn.
 
     Speech comes as token vectors that the frozen recogniser computed once; with `views` above 1, each utterance under
     as many augmentations (the first is none), of which training draws one: the interface must not only see vectors of
@@ -33,6 +36,7 @@ class ResponseExamples(Examples):
         self,
         manifests: tuple[Path, ...],
         model: XLLM,
+        about: Collection[str],
         views: int,
         augment: bool,
         seed: int,
@@ -40,31 +44,25 @@ class ResponseExamples(Examples):
         keys: Mapping[str, str],
         once: bool = False,
         fbanks: bool = False,
+        varied: bool = False,
         progress: Progress | None = None,
     ):
-        """Tokens of speech, and with `once` of all media, are kept in `cache`; `keys` stand for the encoders' weights.
+        """Samples of a stage that is `about` some modalities.
 
-        With `fbanks`, these are kept, too.
-
-        Raises ManifestError when a sample needs a part that the model lacks.
+        Tokens of speech, and with `once` of all media, are kept in `cache`; `keys` stand for the encoders' weights.
+        With `fbanks`, these are kept, too. With `varied`, the wording of an instruction is drawn.
         """
         super().__init__(manifests)
-        self.model, self.augment, self.seed = model, augment, seed
+        self.model, self.about, self.augment, self.seed, self.varied = model, about, augment, seed, varied
         self.recognizer = getattr(model, "recognizer", None)
         self.units = self.recognizer and self.recognizer.units
-        media = {name: self.rows[name][:] for name in MODALITIES}
-        for item in range(len(self.rows)):
-            used = [name for name in MODALITIES if media[name][item]] or ["speech"]  # text stands in for speech
-            if missing := [name for name in used if not hasattr(model, name)]:
-                raise ManifestError(f"sample {self.name(item)!r} needs the {missing[0]} interface, which is not here")
-            if used == ["speech"] and not media["speech"][item] and not self.recognizer.reads_characters:
-                raise ManifestError(f"sample {self.name(item)!r} has no speech, and this recogniser cannot do without")
         self.looks: dict[str, Looks] = {}
-        for name in MODALITIES if once else ():
-            paths = [path for row in self.rows for path in self._seen(row).get(name, ())]
+        for name in about if once else ():
+            asked = (request(row, about) for row in self.rows) if name != "speech" else ()
+            paths = [path for one in asked if isinstance(one, Request) for path in one.media.get(name, ())]
             if paths:
                 self.looks[name] = Looks(name, paths, model, cache, keys[MODALITIES[name].encoder], progress)
-        speech = media["speech"]
+        speech = self.rows["speech"][:] if "speech" in about else [None] * len(self.rows)
         self.spoken = [item for item, path in enumerate(speech) if path]
         self._number = {item: number for number, item in enumerate(self.spoken)}
         self.views = []
@@ -103,63 +101,66 @@ class ResponseExamples(Examples):
         for number in numbers:
             yield failed[number] if number in failed else vectors[number]
 
-    def _seen(self, row: dict[str, Any]) -> dict[str, list[str]]:
-        """Paths of a row's media other than speech."""
-        paths = {name: row[name] for name in MODALITIES if name != "speech" and row[name]}
-        return {name: [value] if isinstance(value, str) else value for name, value in paths.items()}
-
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
-        if not normalize(row["response"] or ""):
+        if not (row["response"] or "").strip():
             return "no response"
-        for name, paths in self._seen(row).items():
-            failed = self.looks[name].failed if name in self.looks else {}
-            if reason := next((failed[path] for path in paths if path in failed), None):
+        asked = request(row, self.about)
+        if isinstance(asked, str):
+            return asked
+        for name, looks in self.looks.items():
+            if reason := next((looks.failed[p] for p in asked.media.get(name, ()) if p in looks.failed), None):
                 return reason
-        number = self._number.get(item)
-        if number is None:
-            return None if row["reading"] or self._seen(row) else "neither media nor reading"
+        if not asked.media:
+            if not self.recognizer.reads_characters:
+                return "no media, and this recogniser reads no text in place of speech"
+            return None if row["reading"] else "neither media nor reading"
+        if "speech" not in asked.media:
+            return None
+        number = self._number[item]
         if number in self.views[0].failed:
             return self.views[0].failed[number]
         return None if all(view.length(number) for view in self.views) else "no token fires"
 
     def cost(self, item: int) -> int:
         """Embeddings and characters of the sample, as far as they vary within a modality."""
-        row, number = self.rows[item], self._number.get(item)
-        size, seen = len(row["response"]), self._seen(row)
-        config = self.model.config
-        pictures = len(seen.get("image", ())) + config.frames * len(seen.get("video", ()))
-        if number is not None:
-            spoken = max(view.length(number) for view in self.views)
-        else:
-            spoken = 0 if seen else size
-        return size + spoken + config.image.queries * pictures
+        row = self.rows[item]
+        media, size, config = request(row, self.about).media, len(row["response"]), self.model.config
+        images = len(media.get("image", ())) + config.frames * len(media.get("video", ()))
+        spoken = size if not media else 0
+        if "speech" in media:
+            spoken = max(view.length(self._number[item]) for view in self.views)
+        return size + spoken + config.image.queries * images
 
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
-        seen = self._seen(row)
+        asked = request(row, self.about)
+        drawn = generator and self.varied
+        wording = int(torch.randint(len(asked.wordings), (), generator=generator)) if drawn else 0
+        shown = {name: paths for name, paths in asked.media.items() if name != "speech"}
         draw = generator if self.augment else None
-        spoken = self._tokens(item, row, generator) if not seen or item in self._number else None
         tokens = {
-            name: [self.looks[name][path] for path in paths] for name, paths in seen.items() if name in self.looks
+            name: [self.looks[name][path] for path in paths] for name, paths in shown.items() if name in self.looks
         }
+        if "speech" in asked.media or not shown:
+            tokens["speech"] = [self._tokens(item, row, generator)]
         return {
-            "tokens": tokens if spoken is None else {**tokens, "speech": [spoken]},
+            "tokens": tokens,
             "features": {
                 name: [MODALITIES[name].load(Path(path), self.model.config, draw) for path in paths]
-                for name, paths in seen.items()
+                for name, paths in shown.items()
                 if name not in self.looks
             },
-            "instruction": row["instruction"] or INSTRUCTIONS["asr"],
-            "response": normalize(row["response"]),
-            "history": row["history"] or [],
-            "told": self._told(row) if seen else {"speech": normalize(row["response"])},
+            "instruction": asked.wordings[wording],
+            "response": row["response"],
+            "history": asked.history,
+            "told": self._told(row, shown) if shown else {"speech": normalize(row["response"])},
         }
 
-    def _told(self, row: dict[str, Any]) -> dict[str, str]:
+    def _told(self, row: dict[str, Any], shown: Collection[str]) -> dict[str, str]:
         """What pictures and films show in words, as far as the row tells it: as many tokens as they have embeddings."""
         size = self.model.config.image.queries
-        return {name: fill(text, size) for name, text in (row["told"] or {}).items() if text and row[name]}
+        return {name: fill(text, size) for name, text in (row["told"] or {}).items() if text and name in shown}
 
     def _tokens(self, item: int, row: dict[str, Any], generator: torch.Generator | None) -> Tensor:
         if item in self._number:

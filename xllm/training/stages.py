@@ -62,6 +62,7 @@ def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trai
     return ResponseExamples(
         manifests,
         model,
+        tuple(MODALITIES) if config.modality == "all" else (config.modality,),
         config.views if training else 1,
         training and config.augment,
         recipe.seed,
@@ -73,6 +74,7 @@ def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trai
         },
         not config.augment,
         config.cache is not None,
+        training and config.stage == 3,
         progress,
     )
 
