@@ -10,6 +10,7 @@ from xllm.chat import Conversation, Question, answer, see, stream
 from xllm.config import VisionEncoderConfig, VisionInterfaceConfig
 from xllm.errors import ConfigError, MediaError
 from xllm.generation import Sampling
+from xllm.instructions import INSTRUCTIONS
 from xllm.model import XLLM
 
 
@@ -66,6 +67,13 @@ def test_an_answer_that_is_left_in_the_middle_stays(model):
     begun = next(pieces)
     pieces.close()
     assert talk.turns == [{"instruction": "天地人", "response": begun}]
+
+
+def test_a_spoken_question_is_asked_by_what_is_shown():
+    spoken, image = {"speech": []}, {"image": []}
+    assert Question(None, spoken).asked == INSTRUCTIONS["spoken"][0]
+    assert Question(None, spoken | image).asked == INSTRUCTIONS["dialogue"][0]
+    assert Question("天？", spoken | image).asked == "天？"
 
 
 def test_what_cannot_be_asked_is_said(model, tmp_path, small_system):

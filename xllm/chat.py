@@ -34,7 +34,7 @@ class Question:
             return self.instruction
         if "speech" not in self.media:
             raise ConfigError("nothing is asked: give a question in writing or in speech")
-        return INSTRUCTIONS["spoken"][0]
+        return INSTRUCTIONS["dialogue" if "image" in self.media else "spoken"][0]
 
 
 def see(model: XLLM, name: str, source: Any) -> Tensor:
