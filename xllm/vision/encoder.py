@@ -1,5 +1,7 @@
 """The frozen image encoder: any timm vision transformer up to a given block, then a LayerNorm of its own."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -70,8 +72,9 @@ def _transformer(config: VisionEncoderConfig) -> nn.Module:
             num_classes=0,
             drop_path_rate=config.drop_path,
         )
+    name = f"local-dir:{config.name}" if Path(config.name).is_dir() else config.name
     try:
-        return timm.create_model(config.name, pretrained=config.pretrained, num_classes=0, img_size=config.size)
+        return timm.create_model(name, pretrained=config.pretrained, num_classes=0, img_size=config.size)
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise ConfigError(f"vision.name {config.name!r} cannot be built ({reason}); see timm.list_models()") from None
