@@ -111,7 +111,6 @@ def test_what_an_engine_cannot_use_is_said_once(small_config, images, warnings):
     "decoder, parts, reason",
     [
         ({"visual_blocks": (), "linguistic_blocks": ()}, ("recognizer",), "no blocks that attend"),
-        ({"visual_blocks": (7,), "linguistic_blocks": (8,)}, ("recognizer",), "no blocks that attend"),
         (BOTH, ("recognizer",), "lacks the part"),
         (BOTH, ("recognizer", "llm", "vision"), "never trained beside any"),
     ],

@@ -50,9 +50,9 @@ def encoders(config: ModelConfig) -> dict[str, str]:
     return {kind: part for kind, part in parts.items() if _blocks(decoder, kind)}
 
 
-def _blocks(decoder: DecoderConfig, kind: str) -> list[int]:
-    """Places, from 0, of the decoder's blocks that attend to a kind of context."""
-    return [n - 1 for n in getattr(decoder, f"{KINDS[kind]}_blocks") if n <= decoder.blocks]
+def _blocks(decoder: DecoderConfig, kind: str) -> tuple[int, ...]:
+    """The decoder's blocks, from 1, that attend to a kind of context."""
+    return getattr(decoder, f"{KINDS[kind]}_blocks")
 
 
 def image_config(config: ModelConfig) -> ModelConfig:
@@ -148,7 +148,7 @@ class ContextReader:
         if missing := [name for name in ("recognizer", part) if not hasattr(self.model, name)]:
             return f"this system lacks the part {missing[0]}, which they need"
         decoder = self.model.recognizer.decoder
-        crossing = [decoder.blocks[place].cross for place in _blocks(decoder.config, kind)]
+        crossing = [decoder.blocks[number - 1].cross for number in _blocks(decoder.config, kind)]
         if not any(cross.attention.out_proj.weight.any() for cross in crossing):  # they begin without effect
             return "this system's recogniser was never trained beside any (stage 1, masr)"
         check_width(self.model, kind)

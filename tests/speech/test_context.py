@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_models import small_bert, small_vit
+from small_models import small_bert, small_clip, small_vit
 
 from xllm.config import CaptionEncoderConfig, ContextConfig
 from xllm.errors import ConfigError
@@ -55,9 +55,12 @@ def test_what_is_missing_is_told(bert, tmp_path):
     save_file({k: v for k, v in values.items() if k != gone}, bert / "model.safetensors", {"format": "pt"})
     with pytest.raises(ConfigError, match="has no weights for .*query.weight"):
         CaptionEncoder.load(CaptionEncoderConfig(name=str(bert)))
-    (tmp_path / "vit").mkdir()
-    with pytest.raises(ConfigError, match="cannot be built"):
-        ContextEncoders.load(ContextConfig(visual=str(tmp_path / "vit")))
+    (tmp_path / "empty").mkdir()
+    damaged = small_vit(tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"{" * 100)
+    for folder in (tmp_path / "empty", damaged, small_clip(tmp_path / "clip")):  # the last one is not timm's
+        with pytest.raises(ConfigError, match=f"{folder.name}' cannot be built .* a folder that timm has saved"):
+            ContextEncoders.load(ContextConfig(visual=str(folder)))
 
 
 @torch.no_grad()
