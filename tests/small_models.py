@@ -82,6 +82,36 @@ def small_clip(folder: Path, chinese: bool = True, width: int = 16, layers: int 
     return folder
 
 
+def small_bert(folder: Path, width: int = 16, positions: int = 12) -> Path:
+    """A BERT of two dozen characters."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.manual_seed(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(CHARACTERS)]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    shape = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=positions, **shape))
+    with torch.no_grad():  # random states are all alike
+        for parameter in model.parameters():
+            parameter.mul_(8)
+    model.save_pretrained(folder)
+    return folder
+
+
+def small_vit(folder: Path, width: int = 16) -> Path:
+    """CLIP's vision transformer as timm saves it, 224 pixels wide in 49 patches."""
+    import timm
+    from timm.models import save_for_hf
+
+    torch.manual_seed(1)
+    sizes = {"embed_dim": width, "depth": 1, "num_heads": 2}
+    model = timm.create_model("vit_base_patch32_clip_224", num_classes=0, **sizes)
+    save_for_hf(model, folder, {"num_classes": 0}, model_args=sizes, safe_serialization=True)
+    return folder
+
+
 def small_vits(folder: Path, speakers: int = 4) -> Path:
     """A VITS that speaks at 8 kHz, noise for the most part."""
     from transformers import VitsConfig, VitsModel, VitsTokenizer

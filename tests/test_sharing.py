@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from xllm import checkpoint
-from xllm.config import to_yaml
+from xllm.config import ContextConfig, to_yaml
 from xllm.errors import ConfigError
 from xllm.model import XLLM
 from xllm.sharing import export, model_card
@@ -66,6 +66,17 @@ def test_frozen_parts_that_live_elsewhere_are_named_with_their_licence(small_con
     card = model_card("x", model, {"speech": 5}, iter(()))
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "Qwen/Qwen3-4B"
     assert "| llm | frozen | Qwen/Qwen3-4B, licence: Apache 2.0 |" in card
+
+
+def test_encoders_of_context_are_named_where_a_recogniser_attends_to_them(small_config):
+    context = {"visual": "vit_base_patch16_clip_quickgelu_224.openai", "linguistic": {"name": "bert-base-chinese"}}
+    model = small_config.model_copy(update={"context": ContextConfig.model_validate(context)})
+    assert "bert-base-chinese" not in model_card("x", model, {"recognizer": 5}, iter(()))
+    decoder = small_config.recognizer.decoder.model_copy(update={"visual_blocks": (1,)})
+    attending = small_config.recognizer.model_copy(update={"decoder": decoder})
+    card = model_card("x", model.model_copy(update={"recognizer": attending}), {"recognizer": 5}, iter(()))
+    assert "| context, images | frozen | vit_base_patch16_clip_quickgelu_224.openai, licence: MIT (CLIP) |" in card
+    assert "| context, captions | frozen | bert-base-chinese, licence: Apache 2.0 |" in card
 
 
 def test_a_hub_name_is_fetched_once_pinned_and_only_what_is_needed(monkeypatch, small_model):

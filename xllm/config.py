@@ -55,9 +55,9 @@ class DecoderConfig(Config):
     heads: int = 8
     blocks: int = 6
     visual_blocks: tuple[int, ...] = Field((3, 4), description="blocks that attend to visual features, from 1")
-    visual_width: int = Field(768, description="width of visual features (CLIP ViT-B/16)")
+    visual_width: int = Field(768, description="width of visual features (CLIP ViT-B/16: 768)")
     linguistic_blocks: tuple[int, ...] = Field((5, 6), description="blocks that attend to a caption's features")
-    linguistic_width: int = Field(768, description="width of linguistic features (bert-base-chinese)")
+    linguistic_width: int = Field(768, description="width of linguistic features (bert-base-chinese: 768)")
     dropout: float = 0.1
     syllables: bool = Field(False, description="read CIF vectors as tonal syllables before characters")
 
@@ -90,7 +90,9 @@ class SpeechInterfaceConfig(Config):
 class VisionEncoderConfig(Config):
     """The frozen image encoder (paper 3.1): a timm vision transformer, or sizes to build one from scratch (stage 0)."""
 
-    name: str | None = Field(None, description="timm model, e.g. eva_giant_patch14_clip_224; none: the sizes below")
+    name: str | None = Field(
+        None, description="timm model or folder, e.g. eva_giant_patch14_clip_224; none: the sizes below"
+    )
     pretrained: bool = Field(False, description="fetch timm's weights of `name`")
     blocks: int | None = Field(None, description="stop after this many blocks (ViT-g: 39); none: all")
     size: int = Field(224, description="side of the square picture, in pixels")
@@ -103,6 +105,25 @@ class VisionEncoderConfig(Config):
     heads: int = 16
     drop_path: float = 0.0
     redraw: float = Field(0.0, description="share of training pictures drawn again by another hand (features.redraw)")
+
+
+class CaptionEncoderConfig(Config):
+    """A published BERT, frozen: what the recogniser's decoder reads of a caption are its last hidden states."""
+
+    name: str = Field(description="folder or hub name, e.g. bert-base-chinese")
+    revision: str | None = None
+    sizes: dict[str, Any] = Field({}, description="of the named model (its config.json), to count what is not there")
+
+
+class ContextConfig(Config):
+    """Frozen encoders of what the recogniser's decoder attends to beside speech (paper A.3)."""
+
+    visual: str | None = Field(
+        None,
+        description="CLIP's vision transformer (224 px) of timm, by name or folder, e.g. "
+        "vit_base_patch16_clip_quickgelu_224.openai; none: the system's image encoder stands in",
+    )
+    linguistic: CaptionEncoderConfig | None = Field(None, description="none: the language model stands in")
 
 
 class VisionInterfaceConfig(Config):
@@ -142,6 +163,7 @@ class ModelConfig(Config):
 
     tokenizer: Path | None = Field(None, description="folder with units.txt (and the tiny LLM's tokenizer)")
     recognizer: RecognizerConfig = RecognizerConfig()
+    context: ContextConfig = ContextConfig()
     speech: SpeechInterfaceConfig = SpeechInterfaceConfig()
     vision: VisionEncoderConfig | None = Field(None, description="image encoder; none: a system without eyes")
     image: VisionInterfaceConfig = Field(VisionInterfaceConfig(), description="image and video interface")

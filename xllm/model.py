@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from math import exp
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from xllm import checkpoint
 from xllm.config import LoRAConfig, ModelConfig
+from xllm.context import Sight, encoders, features
 from xllm.dictionary import begin_with
 from xllm.drafting import verify
 from xllm.errors import ConfigError
@@ -21,25 +21,14 @@ from xllm.instructions import INSTRUCTIONS
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.pace import Pace
-from xllm.prompt import Prompt, Turn
-from xllm.speech.decoder import Foreign
+from xllm.prompt import Prompt, Turn, captioned
+from xllm.speech.context import ContextEncoders
 from xllm.speech.timing import align, cif_tokens
 from xllm.speech.units import UNKNOWN, Units
 from xllm.transcript import Token, Transcript
 
 ENGINES = ("xllm", "cif")  # the two rows of the paper's Table 4
 Media = Mapping[str, Sequence[Tensor]]  # of one sample: each modality's inputs
-
-
-class Sight(NamedTuple):
-    """What is seen while something is heard: pictures for the LLM, and features for the recogniser's decoder.
-
-    `embeddings` [Q, D_llm] of each picture, `visual` [N, D_vision] their patches, `linguistic` [N, D_llm] the caption.
-    """
-
-    embeddings: list[Tensor]
-    visual: Tensor
-    linguistic: Tensor | None
 
 
 def _each_modality(
@@ -90,6 +79,8 @@ class XLLM(nn.Module):
 
             self.units = Units.load(config.tokenizer)
             self.naming = Naming(self.vision.width, len(self.units.characters))
+        if "context" in parts:
+            self.context = ContextEncoders.load(config.context)
 
     @classmethod
     def from_pretrained(
@@ -106,6 +97,7 @@ class XLLM(nn.Module):
         have = set().union(*folders.values()) | ({"llm"} if card.model.llm.name else set())
         fetched = card.model.vision is not None and (card.model.vision.pretrained or bool(card.model.blip2))
         have |= {"vision"} if fetched else set()
+        have |= {"context"}.intersection(encoders(card.model).values()) if "recognizer" in have else set()
         wanted = have - {"naming"} if parts is None else set(parts)  # which has taught the encoder, and is done
         wanted |= have & {"lora"} if "llm" in wanted else set()
         if missing := wanted - have:
@@ -225,33 +217,6 @@ class XLLM(nn.Module):
         return {"loss": loss, "wrong": wrong}
 
     @torch.inference_mode()
-    def look(self, pictures: Sequence[Any], caption: str | None = None) -> Sight:
-        """Pictures (files) and a caption as a listener sees them (paper A.3). Raises MediaError, ConfigError."""
-        if not hasattr(self, "image"):
-            raise ConfigError("this model has no eyes: it was not trained on pictures")
-        row = MODALITIES["image"]
-        tokens = self.encode([{"image": [row.load(picture, self.config, None) for picture in pictures]}])
-        visual = torch.cat(tokens[0]["image"]).flatten(0, 1)
-        return Sight(self.embed(tokens)[0]["image"], visual, self._linguistic(caption) if caption else None)
-
-    def _linguistic(self, caption: str) -> Tensor:
-        """What the recogniser's decoder reads of a caption: the frozen LLM's states [N, D_llm]."""
-        ids = self.prompt.tokens(caption)
-        with torch.no_grad():
-            embeds = self.llm.embed(ids)[None]
-            mask = torch.ones(1, len(ids), dtype=torch.bool, device=embeds.device)
-            return self.llm(embeds, mask)[0][0].to(self.device, torch.float32)
-
-    def recognition_loss(
-        self, pictures: Sequence[Tensor | None] = (), captions: Sequence[str | None] = (), **batch: Any
-    ) -> dict[str, Tensor]:
-        """Stage 1 with pictures [1, 3, H, W] and captions beside some utterances (paper A.3)."""
-        seen = iter(self.encode([{"image": [p]} for p in pictures if p is not None]))
-        visual = [None if p is None else next(seen)["image"][0].flatten(0, 1) for p in pictures]
-        linguistic = [self._linguistic(caption) if caption else None for caption in captions]
-        return self.recognizer.losses(**batch, **self._foreign(visual, linguistic))
-
-    @torch.inference_mode()
     def transcribe(
         self,
         waves: Sequence[Tensor],
@@ -293,23 +258,13 @@ class XLLM(nn.Module):
         """One batch through the recogniser: the interface's token vectors [L, D], if asked for, and its own text."""
         sizes = self.config.recognizer.encoder
         out = self.recognizer.encode_all([speech_features(wave.cpu(), sizes) for wave in waves])
-        foreign = self._foreign([s and s.visual for s in sights], [s and s.linguistic for s in sights])
-        said = self.recognizer.decode(out, **foreign)
+        rows = [s and s.visual for s in sights], [s and s.linguistic for s in sights]
+        said = self.recognizer.decode(out, **features(self.recognizer.decoder.config, *rows))
         timed = [cif_tokens(self.recognizer.units.decode(d.ids), d, self.frame_seconds) for d in said]
         if not vectors:
             return [None] * len(waves), timed
         tokens = self.recognizer.tokens(out)
         return [row[:n].clone() for row, n in zip(tokens, out.lengths.tolist(), strict=True)], timed
-
-    def _foreign(
-        self, visual: Sequence[Tensor | None], linguistic: Sequence[Tensor | None]
-    ) -> dict[str, Foreign | None]:
-        """Features for the recogniser's decoder, as far as it has blocks that attend to them."""
-        decoder = self.config.recognizer.decoder
-        return {
-            "visual": Foreign.of(visual, decoder.visual_width) if decoder.visual_blocks else None,
-            "linguistic": Foreign.of(linguistic, decoder.linguistic_width) if decoder.linguistic_blocks else None,
-        }
 
     def _sure(self, tokens: Sequence[Token]) -> bool:
         """Whether a draft is taken as it is: no character of it is less likely than the threshold."""
@@ -327,7 +282,8 @@ class XLLM(nn.Module):
             media = self.embed([{"speech": [heard[n]]} for n in numbers])
             seen = [sights[n] for n in numbers]
             media = [m | ({"image": sight.embeddings} if sight else {}) for m, sight in zip(media, seen, strict=True)]
-            instructions = [INSTRUCTIONS["masr" if sight else "asr"][0] for sight in seen]
+            tasks = [INSTRUCTIONS["masr" if sight and sight.embeddings else "asr"][0] for sight in seen]
+            instructions = [captioned(task, sight and sight.caption) for task, sight in zip(tasks, seen, strict=True)]
             batch = self.prompt.build(self.llm, instructions, media)
             return batch.embeds, batch.mask
 

@@ -35,6 +35,11 @@ def fill(told: str, size: int) -> str:
     return "".join(frame.ljust(size) for frame in told.split(FRAME))
 
 
+def captioned(instruction: str, caption: str | None) -> str:
+    """An instruction, and behind it what an image shows in words, where these are given."""
+    return f"{instruction}。图片内容：{caption}" if caption else instruction
+
+
 class PromptBatch(NamedTuple):
     """A batch for the LLM: `embeds` [B, L, D_llm] and `mask` [B, L], left-padded; `targets` [B, L] ids.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from xllm import checkpoint
-from xllm.config import ModelConfig, Recipe, read_yaml, validate
+from xllm.config import CaptionEncoderConfig, LLMConfig, ModelConfig, Recipe, read_yaml, validate
+from xllm.context import encoders
 from xllm.errors import ConfigError, ManifestError
 from xllm.files import write_atomic
 
@@ -18,6 +19,8 @@ LICENCES = {  # of frozen parts that are not in the folder, by the beginning of 
     "eva_giant_patch14_clip": "MIT (EVA-CLIP)",
     "Salesforce/blip2": "MIT (its language model, which is not used, has another)",
     "openai/whisper": "Apache 2.0",
+    "vit_base_patch16_clip_quickgelu_224.openai": "MIT (CLIP)",
+    "bert-base-chinese": "Apache 2.0",
 }
 
 
@@ -53,16 +56,24 @@ def _read(path: Path) -> str:
 
 
 def _pinned(model: ModelConfig) -> ModelConfig:
-    """The configuration with the revision of the language model that is in the cache: the one it was trained with."""
-    if model.llm.name is None or model.llm.revision is not None or Path(model.llm.name).is_dir():
-        return model
+    """The configuration with the revisions of named models that are in the cache: those it was trained with."""
+    llm = model.llm.model_copy(update={"revision": _revision(model.llm)})
+    captions = model.context.linguistic
+    if captions is not None:
+        captions = captions.model_copy(update={"revision": _revision(captions)})
+    context = model.context.model_copy(update={"linguistic": captions})
+    return model.model_copy(update={"llm": llm, "context": context})
+
+
+def _revision(named: LLMConfig | CaptionEncoderConfig) -> str | None:
+    if named.name is None or named.revision is not None or Path(named.name).is_dir():
+        return named.revision
     from transformers import AutoConfig
 
     try:
-        revision = AutoConfig.from_pretrained(model.llm.name)._commit_hash
+        return AutoConfig.from_pretrained(named.name, trust_remote_code=False)._commit_hash
     except (OSError, ValueError):
-        return model
-    return model.model_copy(update={"llm": model.llm.model_copy(update={"revision": revision})})
+        return None
 
 
 def _trained_on(source: Path, card: checkpoint.Card) -> Iterator[tuple[str, list[str]]]:
@@ -102,6 +113,9 @@ def model_card(
 ) -> str:
     """A model card in the hub's form: what is inside, what is frozen and whose, what it was trained on, figures."""
     frozen = {"llm": model.llm.name, "vision": model.vision and model.vision.name}
+    if "recognizer" in counts and "context" in encoders(model).values():
+        captions = model.context.linguistic
+        frozen |= {"context, images": model.context.visual, "context, captions": captions and captions.name}
     outside = {part: named for part, named in frozen.items() if named and part not in counts}
     lines = ["---", "library_name: xllm", "language: [zh]"]
     lines += [f"base_model: {outside['llm']}"] if "llm" in outside else []

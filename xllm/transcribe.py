@@ -1,13 +1,16 @@
 """From files to transcripts: decode, find speech, batch by length across files, transcribe, put together in order."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from xllm.ahead import ahead
-from xllm.errors import XLLMError
+from xllm.context import ContextReader
+from xllm.errors import MediaError, XLLMError
 from xllm.media import stream_audio
 from xllm.segment import Piece, cut, find_speech
 from xllm.transcript import Recording, Segment, Token, Transcript
@@ -54,6 +57,11 @@ class _Job:
         return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered)
 
 
+def context_kinds(sources: Iterable[Source]) -> set[str]:
+    """What is beside the speech of any of the sources: `images`, `captions`."""
+    return {kind for s in sources for kind, given in (("images", s.pictures), ("captions", s.caption)) if given}
+
+
 def transcribe(
     sources: Iterable[Source], model, engine: str = "xllm", batch_size: int = 8
 ) -> Iterator[tuple[Source, Recording | XLLMError]]:
@@ -61,10 +69,11 @@ def transcribe(
 
     `model` is an XLLM. Batches mix pieces of several inputs; an input that fails does not disturb the others. While a
     GPU transcribes some pieces the next ones are read: memory is bounded by twice `POOL * batch_size` pieces. Raises
-    ConfigError when the model lacks the engine.
+    ConfigError when the model lacks the engine. What is beside speech and cannot be used is a warning, once.
     """
     jobs: deque[_Job] = deque()
     pool: list[tuple[_Job, int, Piece]] = []
+    read_context = ContextReader(model, engine)
 
     def finished() -> Iterator[tuple[Source, Recording | XLLMError]]:
         while jobs and jobs[0].closed and (jobs[0].error or not jobs[0].waiting):
@@ -77,10 +86,10 @@ def transcribe(
     for job, number, piece in read:
         if number == 0:
             jobs.append(job)
-            if job.source.pictures:
+            if job.error is None:
                 try:
-                    job.sight = model.look(job.source.pictures, job.source.caption)
-                except XLLMError as error:
+                    job.sight = read_context(job.source.pictures, job.source.caption)
+                except MediaError as error:
                     job.error = error
         if piece is None:
             job.closed = True
@@ -137,17 +146,17 @@ def devices_run(
 
     `settings` are attributes of the model.
 
-    Raises XLLMError when a process dies or its model cannot be loaded.
+    Raises XLLMError when a process dies, its model cannot be loaded, or can use nothing of what is beside speech.
     """
     import multiprocessing
 
-    context = multiprocessing.get_context("spawn")
+    context, kinds = multiprocessing.get_context("spawn"), context_kinds(sources)
     queues = [context.Queue() for _ in devices]
     workers = [
         context.Process(
             target=_worker,
             daemon=True,
-            args=(sources[i :: len(devices)], model, device, engine, batch_size, settings, queues[i]),
+            args=(sources[i :: len(devices)], model, device, engine, batch_size, settings, kinds, queues[i]),
         )
         for i, device in enumerate(devices)
     ]
@@ -163,6 +172,7 @@ def devices_run(
 
 
 def _receive(queue, worker) -> Recording | XLLMError:
+    """The next outcome; warnings on the way to it are handled as this process handles its own."""
     from queue import Empty
 
     while True:
@@ -172,15 +182,32 @@ def _receive(queue, worker) -> Recording | XLLMError:
             if worker.is_alive():
                 continue
             raise XLLMError(f"a decoding process ended with code {worker.exitcode}; try one device") from None
+        if isinstance(outcome, logging.LogRecord):
+            logging.getLogger(outcome.name).handle(outcome)
+            continue
         if fatal:
             raise outcome
         return outcome
 
 
+class _Warnings(QueueHandler):
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self.queue.put((False, record))
+
+
 def _worker(
-    sources: Sequence[Source], model: str, device: str, engine: str, batch_size: int, settings: dict[str, Any], queue
+    sources: Sequence[Source],
+    model: str,
+    device: str,
+    engine: str,
+    batch_size: int,
+    settings: dict[str, Any],
+    kinds: set[str],
+    queue,
 ) -> None:
-    """One device's share: put every outcome, in order."""
+    """One device's share: put every outcome, in order, and warnings as they come."""
+    logger = logging.getLogger("xllm")
+    logger.handlers, logger.propagate = [_Warnings(queue)], False
     try:
         from xllm.device import resolve_device
         from xllm.model import XLLM
@@ -188,6 +215,7 @@ def _worker(
         loaded = XLLM.from_pretrained(model, resolve_device(device))
         for name, value in settings.items():
             setattr(loaded, name, value)
+        ContextReader(loaded, engine).require(kinds)
         for _, outcome in transcribe(sources, loaded, engine, batch_size):
             queue.put((False, outcome))
     except XLLMError as error:

@@ -67,8 +67,17 @@ def show_rows(rows: Sequence[Sequence[str]], words: bool = False) -> None:
 
 
 class _Lines(logging.Handler):
+    """Warnings as lines, each once: several devices, or several runs of one command, may come to the same."""
+
+    def __init__(self):
+        super().__init__()
+        self._said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        note(f"warning: {record.getMessage()}")
+        message = record.getMessage()
+        if message not in self._said:
+            self._said.add(message)
+            note(f"warning: {message}")
 
 
 def show_warnings(quiet: bool) -> None:

@@ -106,15 +106,17 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
     """Outcomes of all sources, on one device or on several GPUs."""
     if not sources:
         return iter(())
+    from xllm.context import ContextReader
     from xllm.device import resolve_device
     from xllm.errors import ConfigError
     from xllm.model import XLLM
-    from xllm.transcribe import devices_run, transcribe
+    from xllm.transcribe import context_kinds, devices_run, transcribe
 
     if gpus is None:
         loaded = XLLM.from_pretrained(model, resolve_device(device))
         for name, value in drafts.items():
             setattr(loaded, name, value)
+        ContextReader(loaded, engine).require(context_kinds(sources))
         return transcribe(sources, loaded, engine, batch_size)
     try:
         devices = [f"cuda:{int(gpu)}" for gpu in gpus.split(",")]

@@ -1,6 +1,7 @@
 """`xllm masr` and `xllm eval masr`: pictures find their way, from options and manifests, and their absence is said."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_what_is_seen_matters(xllm, seeing, engine):
     blind, red = heard("asr"), heard("masr", "--image", seeing / "red.png")
     assert blind != red != heard("masr", "--image", seeing / "blue.png")
     captioned = heard("masr", "--image", seeing / "red.png", "--caption", "天地")
-    assert (captioned != red) == (engine == "cif")
+    assert captioned != red != heard("masr", "--caption", "天地") != blind
 
 
 def test_a_manifest_brings_its_own_pictures(xllm, seeing):
@@ -48,14 +49,39 @@ def test_resume_notices_another_picture(xllm, seeing):
     assert "0 already done" in run("blue.png")
 
 
-def test_without_a_picture_or_with_a_bad_one(xllm, seeing, small_model):
+def test_with_nothing_beside_speech_or_a_bad_picture(xllm, seeing):
     code, out, err = xllm("masr", EXAMPLES[0], "--model", seeing / "seeing")
-    assert code == 1 and out == "" and "no picture: give --image" in err
+    assert code == 1 and out == "" and "give --image or --caption" in err
     (seeing / "bad.png").write_text("not a picture")
     code, _, err = xllm("masr", EXAMPLES[0], "--image", seeing / "bad.png", "--model", seeing / "seeing")
     assert code == 1 and "bad.png" in err
-    code, _, err = xllm("masr", EXAMPLES[0], "--image", seeing / "red.png", "--model", small_model)
-    assert code != 0 and "no eyes" in err
+
+
+def test_a_system_that_can_use_nothing_does_not_start(xllm, seeing, small_model):
+    common = ["masr", *EXAMPLES[:2], "--model", small_model]
+    for engine, given in (("xllm", "--image"), ("cif", "--image"), ("cif", "--caption")):
+        value = seeing / "red.png" if given == "--image" else "天地"
+        code, out, err = xllm(*common, "--engine", engine, given, value)
+        assert code == 2 and out == "" and err.count("cannot be used") == 1 and "xllm asr" in err
+    code, out, err = xllm(*common, "--caption", "天地", "--image", seeing / "red.png")
+    assert code == 0 and len(out.splitlines()) == 2
+    assert err.count("warning:") == 1 and "leaves out images: this system has no image interface" in err
+
+
+def test_that_is_said_once_from_several_devices_too(small_model, seeing, caplog, monkeypatch):
+    from xllm.errors import XLLMError
+    from xllm.transcribe import Source, devices_run
+
+    monkeypatch.setattr(logging.getLogger("xllm"), "propagate", True)
+    pictured = {"pictures": (str(seeing / "red.png"),)}
+    sources = [Source(str(p), str(p), caption="天地", **pictured) for p in EXAMPLES[:2]]
+    outcomes = [outcome for _, outcome in devices_run(sources, str(small_model), ["cpu", "cpu"], "xllm", 2)]
+    assert not any(isinstance(outcome, XLLMError) for outcome in outcomes)
+    (message,) = {record.getMessage() for record in caplog.records}  # which the command line prints once
+    assert "leaves out images" in message
+    blind = [Source(str(p), str(p), **pictured) for p in EXAMPLES[:2]]
+    with pytest.raises(XLLMError, match="images cannot be used"):
+        list(devices_run(blind, str(small_model), ["cpu", "cpu"], "xllm", 2))
 
 
 def test_eval_prints_speech_alone_beside_speech_and_picture(xllm, seeing):

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from xllm.config import IGNORE, LLMConfig
+from xllm.context import ContextReader
 from xllm.errors import ConfigError
 from xllm.generation import generate
 from xllm.llm.causal import CausalLM
@@ -124,12 +125,17 @@ def test_it_is_loaded_in_the_asked_dtype(qwen3, small_config):
     for dtype in ("bfloat16", "float16", "float32"):
         assert load(qwen3, dtype=dtype).embeddings.dtype == getattr(torch, dtype)
     # What hears stays in float32, and reads and writes what the LLM is in.
-    named = small_config.model_copy(update={"llm": LLMConfig(name=str(qwen3), dtype="bfloat16")})
+    decoder = small_config.recognizer.decoder.model_copy(update={"linguistic_blocks": (1,), "linguistic_width": 64})
+    recognizer = small_config.recognizer.model_copy(update={"decoder": decoder})
+    named = small_config.model_copy(
+        update={"llm": LLMConfig(name=str(qwen3), dtype="bfloat16"), "recognizer": recognizer}
+    )
     torch.manual_seed(0)
     model = XLLM(named, ("recognizer", "speech", "llm")).eval()
     waves = [torch.randn(16000), torch.randn(9000)]
     assert len(model.transcribe(waves)) == 2
-    assert model._linguistic("天地").dtype == torch.float32
+    model.recognizer.decoder.blocks[0].cross.attention.out_proj.weight.normal_()  # which begins without effect
+    assert ContextReader(model, "cif")((), "天地").linguistic.dtype == torch.float32
     tokens = [{"speech": [torch.randn(3, 16)]}]
     losses = model.response_loss(tokens, [{}], ["天"], ["地"], told=[{"speech": "天地人"}])
     assert losses["loss"].dtype == torch.float32

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 import torch
+from small_models import small_bert, small_vit
 
 from xllm import checkpoint
 from xllm.config import load_recipe
+from xllm.context import ContextReader
 from xllm.errors import ConfigError
 from xllm.instructions import INSTRUCTIONS
 from xllm.modalities import MODALITIES
@@ -78,6 +80,9 @@ def test_a_recogniser_learns_to_look(world):
         run.run()
     for name, p in run.model.model.named_parameters():
         assert "decoder.read." in name or name.startswith("recognizer.") != torch.equal(before[name], p), name
+    # What stands in for published encoders is part of the run.
+    read = ContextReader(XLLM.from_pretrained(world / "run1m"), "cif")
+    assert read([world / "1.png"], "天地").visual.shape == (5, 16) and not read.unused
     with pytest.raises(ConfigError, match="vision"):
         trainer(world, 1, *wide, "start_from=[]", modality="masr")
 
@@ -106,6 +111,32 @@ def test_a_trained_recogniser_learns_to_look_and_nothing_else_of_it_moves(world)
         trainer(world, 1, *wide, "trains=[recognizer.nose]", modality="masr")
     with pytest.raises(ConfigError, match="no weights for recognizer.decoder.blocks.0.cross"):
         checkpoint.load_into(model, world / "run1")
+
+
+def test_beside_published_encoders_a_recogniser_learns_to_attend_without_the_rest_of_the_system(world):
+    """And only the layers that attend move; the run names its encoders, and uses them."""
+    deaf = [f"model.recognizer.decoder.{f}" for f in ("blocks=2", "visual_blocks=[]", "linguistic_blocks=[]")]
+    trainer(world, 1, *deaf).run()
+    vit, bert = small_vit(world / "vit"), small_bert(world / "bert")
+    wide = [f"model.recognizer.decoder.{f}" for f in ("blocks=2", "visual_blocks=[1]", "linguistic_blocks=[2]")]
+    wide += [f"model.recognizer.decoder.{f}_width=16" for f in ("visual", "linguistic")]
+    wide += [f"model.context.visual={vit}", f"model.context.linguistic.name={bert}", f"start_from=[{world}/run1]"]
+    cross = [f"recognizer.decoder.blocks.{n}.cross" for n in (0, 1)]
+    with pytest.raises(ConfigError, match="visual_width is 24, but model.context encodes images to 16"):
+        trainer(world, 1, *wide, "model.recognizer.decoder.visual_width=24", modality="masr")
+    with pytest.raises(ConfigError, match="visual_blocks or linguistic_blocks"):
+        trainer(world, 1, *wide, *deaf, modality="masr")
+    run = trainer(world, 1, *wide, f"trains={cross}", modality="masr")
+    model = run.model.model
+    assert {name for name, _ in model.named_children()} == {"recognizer", "context"}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run.run()
+    for name, p in model.named_parameters():
+        assert name.startswith(tuple(cross)) != torch.equal(before[name], p), name
+    loaded = XLLM.from_pretrained(world / "run1m")
+    assert set(checkpoint.read_card(world / "run1m").parts) == {"recognizer"} and hasattr(loaded, "context")
+    read = ContextReader(loaded, "cif")
+    assert read([world / "1.png"], "天地").visual.shape == (50, 16) and not read.unused
 
 
 def test_the_video_interface_begins_as_a_copy_of_the_image_interface(world):

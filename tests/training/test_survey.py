@@ -23,8 +23,12 @@ def test_every_recipe_counts(recipe):
             rounded = stage.steps * stage.batch
             assert 0 <= rounded - stage.samples < stage.batch
     if recipe.stem == "paper":  # its authors count ChatGLM's table of words once, where the head is another one here
-        assert (sum(parts.values()) - 130528 * 4096) / 1e9 == pytest.approx(7.6, abs=0.05), "paper A.3"
+        whole = sum(parts.values()) - 130528 * 4096 - parts["context"]
+        assert whole / 1e9 == pytest.approx(7.6, abs=0.05), "paper A.3"
     if recipe.stem != "tiny":
+        assert parts["context"] / 1e6 == pytest.approx(85.8 + 101.7, abs=0.1), "CLIP ViT-B/16, bert-base-chinese"
+        masr = next(stage for stage in stages if stage.modality == "masr")
+        assert masr.frozen + masr.trained == parts["recognizer"] + parts["context"], "no ViT-g, no language model"
         assert parts["vision"] / 1e6 == pytest.approx(986, abs=0.5), "ViT-g, 39 of 40 blocks (FACTS 4)"
         width = loaded.model.llm.sizes.get("hidden_size", 4096)
         assert (parts["image"] - 769 * width) / 1e6 == pytest.approx(105, abs=0.5), "BLIP-2's Q-Former (FACTS 4)"

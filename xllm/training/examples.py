@@ -148,7 +148,7 @@ class TextExamples(Examples):
 class SpeechExamples(Examples):
     """Stage 1: fbank and characters; rows without speech train the decoder alone from their readings.
 
-    With a `seeing` configuration, also the picture and caption of each row that has them.
+    With a `seeing` configuration (`image_config`), also the picture and caption of each row that has them.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class SpeechExamples(Examples):
         example: dict[str, Any] = {"characters": self.units.encode(row["response"])}
         if self.seeing:
             draw = generator if self.augment else None
-            image = row["image"] and Path(row["image"][0])
+            image = self.seeing.vision and row["image"] and Path(row["image"][0])
             example["picture"] = MODALITIES["image"].load(image, self.seeing, draw) if image else None
             example["caption"] = row["caption"]
         if self.units.syllables:
@@ -211,7 +211,7 @@ class SpeechExamples(Examples):
         return example
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """The arguments of `Recognizer.losses`, or of `XLLM.recognition_loss` where pictures are seen."""
+        """The arguments of `Recognizer.losses`, or of `recognition_loss` where pictures are seen."""
         batch = {
             "characters": pad_ids([item["characters"] for item in items], IGNORE),
             "token_lengths": torch.tensor([len(item["characters"]) for item in items]),
@@ -223,7 +223,7 @@ class SpeechExamples(Examples):
             batch["feature_lengths"] = torch.tensor([item["features"].shape[0] for item in items])
             batch["flat_start"] = self.flat_start
         if "picture" in items[0]:
-            batch["pictures"] = [item["picture"] for item in items]
+            batch["images"] = [item["picture"] for item in items]
             batch["captions"] = [item["caption"] for item in items]
         return batch
 

@@ -326,7 +326,7 @@ class Trainer:
                 self.recipe.name,
                 self.recipe.model,
                 self.weights(),
-                frozen=self.config.start_from if self.config.stage > 1 else (),
+                frozen=self.config.start_from if self.accelerator.unwrap_model(self.model).stage.frozen else (),
                 lora=self.config.lora,
             )
             if self.bundle is not None:
@@ -337,8 +337,9 @@ class Trainer:
                 self._writer.close()
 
     def _save_bundle(self, folder: Path) -> None:
-        """Everything in one folder, float16; an LLM that has a public name is not copied."""
+        """Everything in one folder, float16; what is frozen and has a public name is not copied."""
         model = self.accelerator.unwrap_model(self.model).model
-        parts = [name for name, _ in model.named_children() if name != "llm" or self.recipe.model.llm.name is None]
+        named = {"context", *(["llm"] if self.recipe.model.llm.name else [])}
+        parts = [name for name, _ in model.named_children() if name not in named]
         values = checkpoint.tensors(model, parts)
         checkpoint.save(folder, self.recipe.name, self.recipe.model, values, half=True, lora=self.config.lora)

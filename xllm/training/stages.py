@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from xllm import checkpoint
-from xllm.config import Recipe, StageConfig
+from xllm.config import ModelConfig, Recipe, StageConfig
+from xllm.context import check_width, encoders, image_config, recognition_loss
 from xllm.errors import ConfigError
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
@@ -54,7 +55,7 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         training and config.augment,
         config.cache and _cache(config),
         progress,
-        recipe.model if config.modality == "masr" else None,
+        image_config(recipe.model) if config.modality == "masr" else None,
     )
 
 
@@ -91,9 +92,7 @@ STAGES: dict[tuple[int, str], Stage] = {
     (0, "text"): Stage(("llm",), (), lambda model, batch: model.text_loss(**batch), _text),
     (0, "image"): Stage(("vision", "naming"), (), lambda model, batch: model.naming_loss(**batch), _pictures),
     (1, "speech"): Stage(("recognizer",), (), lambda model, batch: model.recognizer.losses(**batch), _speech),
-    (1, "masr"): Stage(
-        ("recognizer",), ("vision", "llm"), lambda model, batch: model.recognition_loss(**batch), _speech
-    ),
+    (1, "masr"): Stage(("recognizer",), (), lambda model, batch: recognition_loss(model, **batch), _speech),
     (2, "speech"): Stage(("speech",), ("recognizer", "llm"), _response_loss, _responses),
     (2, "image"): Stage(("image",), ("vision", "llm"), _response_loss, _responses),
     (2, "video"): Stage(("video",), ("vision", "llm"), _response_loss, _responses),
@@ -134,10 +133,12 @@ class StageModel(nn.Module):
         return self.stage.loss(self.model, batch)
 
 
-def find_stage(config: StageConfig) -> Stage:
+def find_stage(config: StageConfig, model: ModelConfig) -> Stage:
     """The stage of a configuration; raises ConfigError when it does not exist or does not train what is asked."""
     try:
         stage = STAGES[config.stage, config.modality]
+        if config.modality == "masr":
+            stage = replace(stage, frozen=_context(model))
         for layer in config.trains:
             if not f"{layer}.".startswith(tuple(f"{part}." for part in stage.trains)):
                 raise ConfigError(
@@ -151,12 +152,21 @@ def find_stage(config: StageConfig) -> Stage:
         raise ConfigError(f"stage {config.stage} {config.modality} does not exist; there are: {have}") from None
 
 
+def _context(model: ModelConfig) -> tuple[str, ...]:
+    """What encodes images and captions for the recogniser."""
+    if not (parts := encoders(model)):
+        raise ConfigError(
+            "stage 1 masr: set recognizer.decoder's visual_blocks or linguistic_blocks to what is to train"
+        )
+    return tuple(dict.fromkeys(parts.values()))
+
+
 def build(recipe: Recipe, config: StageConfig) -> StageModel:
     """The parts that a stage needs, with weights from `start_from`; what does not train is frozen.
 
     Raises ConfigError when a frozen part has no weights to start from.
     """
-    stage = find_stage(config)
+    stage = find_stage(config, recipe.model)
     parts = {name.partition(".")[0] for name in (*stage.trains, *stage.frozen)}
     needed = {*stage.frozen, *(name.partition(".")[0] for name in stage.trains if "." in name)}
     drafts = {"naming"} if recipe.model.image.draft and "image" in stage.trains else set()
@@ -166,7 +176,7 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
             raise ConfigError(f"{folder} was trained with LoRA on the LLM: give this stage the same lora ({card.lora})")
     trained = {part for card in cards.values() for part in card.parts}
     model = XLLM(recipe.model.trained(trained), parts | drafts, config.lora)
-    loaded: set[str] = {"llm"} if recipe.model.llm.name else set()
+    loaded = {"context", *(["llm"] if recipe.model.llm.name else [])}
     if recipe.model.vision and recipe.model.vision.pretrained:
         loaded.add("vision")
     if recipe.model.recognizer.encoder.pretrained and config.stage == 1:  # the rest of it begins new
@@ -183,6 +193,8 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
             f"stage {config.stage} needs trained weights of {', '.join(sorted(missing))}: "
             "name the runs of earlier stages in start_from"
         )
+    for kind in encoders(recipe.model) if config.modality == "masr" else ():
+        check_width(model, kind)
     if "speech" in stage.trains and "speech" not in loaded:
         model.begin_with_characters()
     if drafts and "image" not in loaded:

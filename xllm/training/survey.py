@@ -4,21 +4,25 @@ Parts are built on PyTorch's meta device, which has shapes and no numbers: a sys
 seconds and no memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from xllm.checkpoint import BUNDLES
-from xllm.config import ModelConfig, Recipe, StageConfig
+from xllm.config import ContextConfig, ModelConfig, Recipe, StageConfig, VisionEncoderConfig
+from xllm.context import encoders
 from xllm.errors import ConfigError
 from xllm.llm.causal import CausalLM
 from xllm.llm.chatglm import ChatGLMConfig, ChatGLMModel
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
+from xllm.speech.context import CaptionEncoder, ContextEncoders
 from xllm.training.stages import find_stage
+from xllm.vision.encoder import VisionEncoder
 
 # Bytes of a trained parameter: itself, its gradient and AdamW's two moments, all float32.
 TRAINED, FROZEN, HALF = 16, 4, 2
@@ -49,7 +53,7 @@ def survey(recipe: Recipe) -> tuple[dict[str, int], list[StageSurvey]]:
     """Parameters of each part of a recipe's model, and its stages. Raises ConfigError for what cannot be built."""
     parts = meta_parts(recipe.model)
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    return counts, [_stage(parts, config) for config in recipe.stages.values()]
+    return counts, [_stage(parts, config, recipe.model) for config in recipe.stages.values()]
 
 
 def meta_parts(config: ModelConfig) -> dict[str, nn.Module]:
@@ -64,7 +68,20 @@ def meta_parts(config: ModelConfig) -> dict[str, nn.Module]:
             if row.encoder not in parts:
                 parts[row.encoder] = row.build_encoder(config)
             parts[name] = row.build_interface(config, parts[row.encoder], width)
+        if "context" in encoders(config).values():
+            parts["context"] = _context(config.context)
     return parts
+
+
+def _context(config: ContextConfig) -> nn.Module:
+    from transformers import AutoModel
+
+    visual = config.visual and VisionEncoder(VisionEncoderConfig(name=config.visual))
+    if config.linguistic is None:
+        return ContextEncoders(visual, None)
+    name = config.linguistic.name
+    bert = AutoModel.from_config(_sizes(name, config.linguistic.sizes, "context.linguistic"))
+    return ContextEncoders(visual, CaptionEncoder(name, bert, None))
 
 
 def _unloaded(config: ModelConfig) -> ModelConfig:
@@ -79,27 +96,33 @@ def _unloaded(config: ModelConfig) -> ModelConfig:
 
 def _llm(config: ModelConfig) -> nn.Module:
     """The language model as its `sizes` say, or as its own config.json does where that can be read."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     llm = config.llm
     if llm.name is None:
         return CausalLM.build(llm, config.tokenizer).model
+    if llm.sizes.get("model_type") == "chatglm":
+        return ChatGLMModel(ChatGLMConfig(**{key: size for key, size in llm.sizes.items() if key != "model_type"}))
+    return AutoModelForCausalLM.from_config(_sizes(llm.name, llm.sizes, "llm"))
+
+
+def _sizes(name: str, sizes: Mapping[str, Any], node: str) -> Any:
+    """The configuration of a model of transformers, as `sizes` say or its own config.json, where that can be read."""
+    from transformers import AutoConfig
+
     try:
-        sizes = dict(llm.sizes)
-        kind = sizes.pop("model_type", None)
-        if kind == "chatglm":
-            return ChatGLMModel(ChatGLMConfig(**sizes))
-        found = AutoConfig.for_model(kind, **sizes) if kind else AutoConfig.from_pretrained(llm.name)
-        return AutoModelForCausalLM.from_config(found)
+        if "model_type" in sizes:
+            return AutoConfig.for_model(**sizes)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:80]
         raise ConfigError(
-            f"llm {llm.name!r} cannot be counted ({reason}); copy its config.json into llm.sizes"
+            f"{node} {name!r} cannot be counted ({reason}); copy its config.json into {node}.sizes"
         ) from None
 
 
-def _stage(parts: dict[str, nn.Module], config: StageConfig) -> StageSurvey:
-    stage = find_stage(config)
+def _stage(parts: dict[str, nn.Module], config: StageConfig, model: ModelConfig) -> StageSurvey:
+    stage = find_stage(config, model)
     if config.lora:
         parts = parts | {"llm": deepcopy(parts["llm"])}
         parts["lora"] = add_lora(parts["llm"], config.lora)

@@ -1,5 +1,7 @@
 """The frozen image encoder: any timm vision transformer up to a given block, then a LayerNorm of its own."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ class VisionEncoder(nn.Module):
         self.config = config
         self.vit = _transformer(config)
         if not hasattr(self.vit, "blocks"):
-            raise ConfigError(f"vision.name {config.name!r} is not a vision transformer: it has no blocks")
+            raise ConfigError(f"image encoder {config.name!r} is not a vision transformer: it has no blocks")
         have = len(self.vit.blocks)
         blocks = have if config.blocks is None else config.blocks
         if not 0 < blocks <= have:
@@ -51,6 +53,7 @@ class VisionEncoder(nn.Module):
 
 def _transformer(config: VisionEncoderConfig) -> nn.Module:
     import timm
+    from safetensors import SafetensorError
     from timm.layers import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 
@@ -70,11 +73,15 @@ def _transformer(config: VisionEncoderConfig) -> nn.Module:
             num_classes=0,
             drop_path_rate=config.drop_path,
         )
+    name = f"local-dir:{config.name}" if Path(config.name).is_dir() else config.name
     try:
-        return timm.create_model(config.name, pretrained=config.pretrained, num_classes=0, img_size=config.size)
-    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        return timm.create_model(name, pretrained=config.pretrained, num_classes=0, img_size=config.size)
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise ConfigError(f"vision.name {config.name!r} cannot be built ({reason}); see timm.list_models()") from None
+        raise ConfigError(
+            f"image encoder {config.name!r} cannot be built ({reason}); give a name of timm.list_models(), or a folder "
+            "that timm has saved"
+        ) from None
 
 
 def _convolutions(channels: tuple[int, ...]) -> type[nn.Module]:

@@ -21,13 +21,15 @@ from xllm_cli.recognition import (
     Resume,
 )
 
+MANIFEST = "or 'image' or 'caption' in the manifest"
+
 
 def masr(
     inputs: Inputs,
     image: Annotated[
         list[str] | None, typer.Option(help="Picture of what is spoken about; manifests may bring their own.")
     ] = None,
-    caption: Annotated[str | None, typer.Option(help="What the picture shows; read by --engine cif.")] = None,
+    caption: Annotated[str | None, typer.Option(help="What is spoken about, in words; both engines read it.")] = None,
     model: Model = "tiny",
     engine: Engine = "xllm",
     form: Form = "txt",
@@ -40,9 +42,10 @@ def masr(
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
-    """Transcribe speech while looking at a picture; all else is as in `xllm asr`.
+    """Transcribe speech beside a picture, a caption or both; all else is as in `xllm asr`.
 
     In a manifest, `image` and `caption` of a row are its own; `--image` and `--caption` serve the other inputs.
+    What the system cannot use is a warning; where it could use nothing of what is given, it does not start.
 
     Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
     """
@@ -55,10 +58,8 @@ def masr(
     seen = []
     for source in sources:
         source = replace(source, pictures=source.pictures or tuple(image or ()), caption=source.caption or caption)
-        if source.pictures:
+        if source.pictures or source.caption:
             seen.append(source)
         else:
-            failures.append(
-                Failure(source.path, f"{source.path}: no picture: give --image, or 'image' in the manifest")
-            )
+            failures.append(Failure(source.path, f"{source.path}: no picture: give --image or --caption, {MANIFEST}"))
     recognise(seen, failures, model, engine, form, output, batch_size, device, gpus, drafts, resume, quiet)
