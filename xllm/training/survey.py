@@ -13,12 +13,12 @@ from torch import nn
 
 from xllm.checkpoint import BUNDLES
 from xllm.config import ModelConfig, Recipe, StageConfig
-from xllm.errors import ConfigError
 from xllm.llm.causal import CausalLM
 from xllm.llm.chatglm import ChatGLMConfig, ChatGLMModel
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.training.stages import find_stage
+from xllm.trust import loading
 
 # Bytes of a trained parameter: itself, its gradient and AdamW's two moments, all float32.
 TRAINED, FROZEN, HALF = 16, 4, 2
@@ -84,18 +84,16 @@ def _llm(config: ModelConfig) -> nn.Module:
     llm = config.llm
     if llm.name is None:
         return CausalLM.build(llm, config.tokenizer).model
-    try:
+    with loading(f"llm.name {llm.name!r}", "copy its config.json into llm.sizes"):
         sizes = dict(llm.sizes)
         kind = sizes.pop("model_type", None)
         if kind == "chatglm":
             return ChatGLMModel(ChatGLMConfig(**sizes))
-        found = AutoConfig.for_model(kind, **sizes) if kind else AutoConfig.from_pretrained(llm.name)
-        return AutoModelForCausalLM.from_config(found)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:80]
-        raise ConfigError(
-            f"llm {llm.name!r} cannot be counted ({reason}); copy its config.json into llm.sizes"
-        ) from None
+        if kind:
+            found = AutoConfig.for_model(kind, **sizes)
+        else:
+            found = AutoConfig.from_pretrained(llm.name, revision=llm.revision, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(found, trust_remote_code=False)
 
 
 def _stage(parts: dict[str, nn.Module], config: StageConfig) -> StageSurvey:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from xllm.config import VisionEncoderConfig
 from xllm.errors import ConfigError
+from xllm.trust import loading
 
 GROUPS = 8  # of channels normalised together
 
@@ -70,11 +71,8 @@ def _transformer(config: VisionEncoderConfig) -> nn.Module:
             num_classes=0,
             drop_path_rate=config.drop_path,
         )
-    try:
+    with loading(f"vision.name {config.name!r}", "see timm.list_models()"):
         return timm.create_model(config.name, pretrained=config.pretrained, num_classes=0, img_size=config.size)
-    except (RuntimeError, OSError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise ConfigError(f"vision.name {config.name!r} cannot be built ({reason}); see timm.list_models()") from None
 
 
 def _convolutions(channels: tuple[int, ...]) -> type[nn.Module]:
