@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # as `xllm` does, before transformers is imported
+os.environ.setdefault(
+    "HF_HUB_OFFLINE", "1"
+)  # no test asks a hub; without it a name that is not there takes half a minute
 
 import pytest
 import torch

@@ -150,3 +150,27 @@ def small_vits(folder: Path, speakers: int = 4) -> Path:
     )
     VitsModel(config).save_pretrained(folder)
     return folder
+
+
+def with_code(folder: Path, marker: Path) -> Path:
+    """A model of no known kind, whose files name Python code beside them; when it runs, it writes `marker`."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = (
+        "Config",
+        "Model",
+        "ModelForCausalLM",
+        "ModelForTextToWaveform",
+        "Tokenizer",
+        "Processor",
+        "ImageProcessor",
+    )
+    code = {f"Auto{kind}": f"code.{kind}" for kind in kinds}
+    words = {"auto_map": code | {"AutoTokenizer": ["code.Tokenizer", None]}, "tokenizer_class": "OfCode"}
+    words |= {"processor_class": "OfCode", "image_processor_type": "OfCode"}
+    for name in ("config", "tokenizer_config", "processor_config", "preprocessor_config"):
+        (folder / f"{name}.json").write_text(json.dumps({"model_type": "of_code", **words}))
+    lines = [f"open({str(marker)!r}, 'w').close()", *(f"class {kind}: pass" for kind in kinds)]
+    (folder / "code.py").write_text("\n".join(lines) + "\n")
+    return folder

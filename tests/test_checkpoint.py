@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 
 from xllm import checkpoint
 from xllm.errors import ConfigError
@@ -71,3 +72,101 @@ def test_a_renamed_part_may_lack_what_is_new(small_system, small_model):
     bias = small_system.speech.adapter.bias.clone()
     loaded = checkpoint.load_into(small_system, small_model, {"speech"}, {"other": "speech"}, new=[".adapter.bias"])
     assert loaded == {"speech"} and torch.equal(small_system.speech.adapter.bias, bias)
+
+
+def change(folder, **values):
+    """Rewrite keys of a checkpoint's card."""
+    card = folder / "config.yaml"
+    data = yaml.safe_load(card.read_text(encoding="utf-8"))
+    for key, value in values.items():
+        node = data
+        *path, last = key.split("__")
+        for part in path:
+            node = node[part]
+        node[last] = value
+    card.write_text(yaml.safe_dump(data), encoding="utf-8")
+
+
+@pytest.mark.parametrize("tokenizer", ["../secrets", "/etc", "tokenizer/../../secrets", "a\0b"])
+def test_a_card_names_no_tokenizer_elsewhere(small_model, tokenizer):
+    (small_model.parent / "secrets").mkdir()
+    change(small_model, model__tokenizer=tokenizer)
+    with pytest.raises(ConfigError, match="leads out of its folder|is no path in it"):
+        XLLM.from_pretrained(small_model)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "model.safetensors", "tokenizer", "tokenizer/units.txt"])
+def test_no_link_leads_out_of_a_checkpoint(small_model, tmp_path, name):
+    (small_model / name).rename(tmp_path / "elsewhere")
+    (small_model / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="leads out of its folder"):
+        XLLM.from_pretrained(small_model)
+
+
+def test_a_link_to_a_whole_checkpoint_and_links_within_one_are_fine(small_system, small_model, tmp_path):
+    (small_model / "tokenizer").rename(small_model / "words")
+    (small_model / "tokenizer").symlink_to("words")
+    (tmp_path / "latest").symlink_to(small_model)
+    assert XLLM.from_pretrained(tmp_path / "latest").recognizer.units == small_system.recognizer.units
+
+
+@pytest.fixture
+def snapshot(small_model, tmp_path):
+    """That checkpoint as the hub's cache keeps it: every file a link to the repository's blobs."""
+    home = tmp_path / "hub" / "models--somebody--small"
+    (home / "blobs").mkdir(parents=True)
+    for number, path in enumerate(sorted(p for p in small_model.rglob("*") if p.is_file())):
+        link = home / "snapshots" / "abc" / path.relative_to(small_model)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(home / "blobs" / str(number))
+        link.symlink_to(home / "blobs" / str(number))
+    return home / "snapshots" / "abc"
+
+
+def test_a_snapshot_of_the_hub_is_read(snapshot, small_system):
+    assert XLLM.from_pretrained(snapshot).recognizer.units == small_system.recognizer.units
+
+
+@pytest.mark.parametrize(
+    "key, value, told",
+    [
+        ("frozen", ["/home/me/run"], "its owner has to publish what `xllm export` writes"),
+        ("model__llm__name", "/home/me/llm", "names '/home/me/llm', a place on this machine"),
+        ("model__llm__name", "../llm", "a place on this machine"),
+        ("model__blip2", "~/blip2", "a place on this machine"),
+        ("model__speech__bert", "./bert", "a place on this machine"),
+        ("model__recognizer__encoder__pretrained", "runs/../../whisper", "a place on this machine"),
+        ("model__vision", {"name": "local-dir:/home/me/vit", "pretrained": True}, "a place on this machine"),
+    ],
+)
+def test_what_comes_from_the_hub_names_no_place_on_this_machine(snapshot, key, value, told):
+    change(snapshot, **{key: value})
+    with pytest.raises(ConfigError, match=told):
+        checkpoint.read_card(snapshot)
+
+
+def test_what_comes_from_the_hub_may_name_models_of_the_hub(snapshot):
+    sizes = {"_name_or_path": "/home/its/owner/llm"}
+    change(snapshot, model__llm__name="Qwen/Qwen3-4B", model__llm__sizes=sizes, model__speech__bert="bert-base-chinese")
+    assert checkpoint.read_card(snapshot).model.llm.name == "Qwen/Qwen3-4B"
+
+
+def test_own_runs_may_name_folders(small_model, tmp_path):
+    change(small_model, frozen=[str(tmp_path / "first")], model__llm__name=str(tmp_path / "llm"))
+    assert checkpoint.read_card(small_model).frozen == (tmp_path / "first",)
+
+
+def test_only_the_files_of_a_tokenizer_are_copied(small_system, small_config, tmp_path, caplog):
+    (small_config.tokenizer / "id_rsa").write_text("secret")
+    (small_config.tokenizer / "more").mkdir()
+    checkpoint.save(tmp_path / "run", "small", small_config, checkpoint.tensors(small_system, ("llm",)))
+    names = {path.name for path in (tmp_path / "run" / "tokenizer").iterdir()}
+    assert names == {"units.txt", "syllables.txt", "tokenizer.json", "tokenizer_config.json"}
+    assert "not copied" in caplog.text and "id_rsa, more" in caplog.text
+
+
+def test_a_path_that_is_not_there_is_no_name_of_the_hub(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    for name in ("../model", "./model"):
+        with pytest.raises(ConfigError, match="neither a folder nor"):
+            checkpoint.find(name)

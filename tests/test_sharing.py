@@ -1,10 +1,12 @@
 """Systems to give away: everything trained in one folder, the same answers, a card that says whose what is."""
 
+import io
 import json
 
 import pytest
 import torch
 import yaml
+from small_models import with_code
 
 from xllm import checkpoint
 from xllm.config import ContextConfig, to_yaml
@@ -103,3 +105,47 @@ def test_a_missing_download_is_explained(monkeypatch):
         checkpoint.find("somebody/small@v1")
     with pytest.raises(ConfigError, match="neither a folder nor a model of the package"):
         checkpoint.find("small")
+
+
+def test_nothing_but_a_tokenizers_files_is_given_away(runs, tmp_path):
+    (runs / "tokenizer" / "id_rsa").write_text("secret")
+    export(runs, tmp_path / "out")
+    given = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    tokenizer = {f"tokenizer/{n}" for n in ("units.txt", "syllables.txt", "tokenizer.json", "tokenizer_config.json")}
+    assert given == {"README.md", "complete", "config.yaml", "model.safetensors", *tokenizer}
+    assert "secret" not in "".join(path.read_text() for path in (tmp_path / "out" / "tokenizer").iterdir())
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "tokenizer/units.txt", "model.safetensors", "recipe.yaml"])
+def test_what_a_link_leads_to_is_not_given_away(runs, tmp_path, name):
+    (runs / name).rename(tmp_path / "private")
+    (runs / name).symlink_to(tmp_path / "private")
+    with pytest.raises(ConfigError, match="leads out of its folder"):
+        export(runs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_elsewhere_is_not_given_away(runs, tmp_path):
+    (tmp_path / "runs" / ".ssh").mkdir()
+    (tmp_path / "runs" / ".ssh" / "units.txt").write_text("secret")
+    card = runs / "config.yaml"
+    card.write_text(card.read_text().replace("tokenizer: tokenizer", "tokenizer: ../.ssh"))
+    with pytest.raises(ConfigError, match="leads out of its folder"):
+        export(runs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_revision_in_the_cache_is_pinned_and_no_code_beside_it_runs(runs, tmp_path, monkeypatch):
+    hub = tmp_path / "hub" / "models--somebody--llm"
+    with_code(hub / "snapshots" / "abc", tmp_path / "ran")
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\n1\n1\n"))
+    for path in (runs, runs.parent / "first"):
+        card = path / "config.yaml"
+        card.write_text(card.read_text().replace("name: null", "name: somebody/llm"))
+    export(runs, tmp_path / "out")
+    assert checkpoint.read_card(tmp_path / "out").model.llm.revision == "abc"
+    assert not (tmp_path / "ran").exists()
+    assert "revision: abc" not in (runs / "config.yaml").read_text()

@@ -130,7 +130,7 @@ def test_mbart_says_what_it_could_not_translate_and_goes_on(small_mbart, tmp_pat
 
 def test_no_such_model_or_language(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="cannot be loaded .*; give a local folder") as caught:
+    with pytest.raises(ConfigError, match="cannot be loaded .*; give a folder") as caught:
         list(ByMBart("zh", "en", tmp_path, tmp_path / "nothing").translate(["天"]))
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="at least 1"):

@@ -4,13 +4,18 @@ config.yaml         name, architecture, and which parts are inside
 model.safetensors   the parts' weights, or those of the whole system in a bundle
 tokenizer/          units, syllables and the tiny LLM's tokenizer, when the system brings its own
 complete            written last
+
+Every path in it stays inside (`xllm.trust`). The exception are a trainer's own runs, whose `frozen` are other runs;
+what comes from the hub may name neither these nor any other place on this machine.
 """
 
+import logging
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,11 +25,19 @@ from torch import nn
 from xllm.config import Config, LoRAConfig, ModelConfig, read_yaml, to_yaml, validate
 from xllm.errors import ConfigError
 from xllm.files import write_atomic
+from xllm.trust import from_hub, inside
 
 BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
 MARK = "complete"
-FILES = ("config.yaml", "model.safetensors", "tokenizer/*", MARK)  # of a checkpoint; nothing else is fetched
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
+WEIGHTS = "model.safetensors"
+TOKENIZER = (  # what a tokenizer's folder may hold: our units and names, and the files of transformers
+    *("units.txt", "syllables.txt", "names.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.jinja", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
+)
+FILES = ("config.yaml", WEIGHTS, *(f"tokenizer/{name}" for name in TOKENIZER), MARK)  # nothing else is fetched
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@[\w./-]+)?")
+
+logger = logging.getLogger(__name__)
 
 
 class Card(Config):
@@ -90,14 +103,25 @@ def save(
     (folder / MARK).unlink(missing_ok=True)
     if half:
         values = {key: t.half() if t.is_floating_point() else t for key, t in values.items()}
-    save_tensors(folder / "model.safetensors", values)
+    save_tensors(folder / WEIGHTS, values)
     if config.tokenizer is not None and config.tokenizer.resolve() != (folder / "tokenizer").resolve():
-        shutil.copytree(config.tokenizer, folder / "tokenizer", dirs_exist_ok=True)
+        _copy_tokenizer(config.tokenizer, folder / "tokenizer")
     parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))
     config = config.model_copy(update={"tokenizer": Path("tokenizer") if config.tokenizer else None})
     card = Card(name=name, parts=parts, frozen=tuple(Path(f).resolve() for f in frozen), model=config, lora=lora)
     write_atomic(folder / "config.yaml", to_yaml(card))
     write_atomic(folder / MARK, "")
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the files that make a tokenizer; a warning names what else lies there."""
+    target.mkdir(exist_ok=True)
+    others = sorted(path.name for path in source.iterdir() if path.name not in TOKENIZER)
+    if others:
+        logger.warning("%s: not copied, since no tokenizer needs it: %s", source, ", ".join(others))
+    for name in TOKENIZER:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def find(name: str | Path) -> Path:
@@ -136,12 +160,43 @@ def _download(name: str) -> Path:
 
 
 def read_card(folder: Path) -> Card:
-    """The checkpoint's card, its tokenizer path made absolute; raises ConfigError."""
-    path = folder / "config.yaml"
+    """The checkpoint's card, its tokenizer path made absolute; raises ConfigError, also for a path that leads out."""
+    path = inside(folder, "config.yaml")
     card = validate(Card, read_yaml(path), str(path))
+    if from_hub(folder):
+        _check_names(path, card)
     if card.model.tokenizer is None:
         return card
-    return card.model_copy(update={"model": card.model.model_copy(update={"tokenizer": folder / card.model.tokenizer})})
+    tokenizer = inside(folder, card.model.tokenizer)
+    for file in tokenizer.rglob("*"):
+        inside(folder, file.relative_to(folder))
+    return card.model_copy(update={"model": card.model.model_copy(update={"tokenizer": tokenizer})})
+
+
+def _check_names(path: Path, card: Card) -> None:
+    """Raises ConfigError when a card that others wrote names a place on this machine, where only hub names help."""
+    if card.frozen:
+        raise ConfigError(
+            f"{path}: parts of it are in other folders ({card.frozen[0]}); its owner has to publish what `xllm export` "
+            "writes, which is whole"
+        )
+    for text in _strings(card.model.model_dump(mode="json", exclude={"tokenizer": True, "llm": {"sizes"}})):
+        if text.startswith(("~", ".", "/", "\\", "local-dir:")) or Path(text).is_absolute() or ".." in Path(text).parts:
+            raise ConfigError(f"{path}: names {text!r}, a place on this machine; only names of the hub can be meant")
+
+
+def _strings(data: Any) -> Iterator[str]:
+    """Every string in plain data."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _strings(value)
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors by name; raises ConfigError when they are damaged or lie elsewhere."""
+    return load_tensors(inside(folder, WEIGHTS))
 
 
 def load_into(
@@ -157,7 +212,7 @@ def load_into(
     weights. Raises ConfigError when another tensor is missing, one is unknown or of another shape.
     """
     folder = find(folder)
-    values = load_tensors(folder / "model.safetensors")
+    values = read_weights(folder)
     for old, called in renamed.items():
         values = {
             name.replace(f"{old}.", f"{called}.", 1): value

@@ -11,6 +11,7 @@ from typing import Any
 from xllm.errors import ConfigError, XLLMError
 from xllm.text_cache import TextCache
 from xllm.translation import language
+from xllm.trust import loading
 
 MBART = "facebook/mbart-large-50-many-to-many-mmt"
 LONGEST = 200  # tokens of a translated sentence, `max_length` of that model
@@ -56,15 +57,11 @@ class ByMBart:
 
         from xllm.device import resolve_device
 
-        try:
-            tokenizer = MBart50Tokenizer.from_pretrained(self._name, src_lang=self._codes[0])
-            model = MBartForConditionalGeneration.from_pretrained(self._name)
-        except (OSError, ValueError, ImportError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConfigError(
-                f"translation model {self._name!r} cannot be loaded ({reason}); give a local folder or a hub name that "
-                "is in the cache or reachable"
-            ) from None
+        with loading(f"translation model {self._name!r}"):
+            tokenizer = MBart50Tokenizer.from_pretrained(self._name, src_lang=self._codes[0], trust_remote_code=False)
+            model = MBartForConditionalGeneration.from_pretrained(
+                self._name, trust_remote_code=False, weights_only=True
+            )
         return tokenizer, model.to(resolve_device(self._device)).eval()
 
     def translate(

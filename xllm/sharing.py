@@ -11,6 +11,7 @@ from xllm.config import CaptionEncoderConfig, LLMConfig, ModelConfig, Recipe, re
 from xllm.context import encoders
 from xllm.errors import ConfigError, ManifestError
 from xllm.files import write_atomic
+from xllm.trust import from_hub, inside
 
 LICENCES = {  # of frozen parts that are not in the folder, by the beginning of their names
     "THUDM/chatglm-6b": "ChatGLM-6B model licence: research; commercial use after registration",
@@ -38,13 +39,14 @@ def export(run: str | Path, folder: Path, *, half: bool = True, report: Path | N
     values: dict[str, Tensor] = {}
     for place in (source, *(checkpoint.find(frozen) for frozen in reversed(card.frozen))):
         have = {name.partition(".")[0] for name in values}  # its own parts first, then what was taken last
-        own = checkpoint.load_tensors(place / "model.safetensors")
+        own = checkpoint.read_weights(place)
         values |= {name: value for name, value in own.items() if name.partition(".")[0] not in {*have, "naming"}}
     counts: Counter[str] = Counter()
     for name, value in values.items():
         counts[name.partition(".")[0]] += value.numel()
+    readme = model_card(card.name, card.model, counts, _trained_on(source, card), figures)
     checkpoint.save(folder, card.name, _pinned(card.model), values, half=half, lora=card.lora)
-    write_atomic(folder / "README.md", model_card(card.name, card.model, counts, _trained_on(source, card), figures))
+    write_atomic(folder / "README.md", readme)
     return dict(counts)
 
 
@@ -68,19 +70,20 @@ def _pinned(model: ModelConfig) -> ModelConfig:
 def _revision(named: LLMConfig | CaptionEncoderConfig) -> str | None:
     if named.name is None or named.revision is not None or Path(named.name).is_dir():
         return named.revision
-    from transformers import AutoConfig
+    from huggingface_hub import try_to_load_from_cache
 
     try:
-        return AutoConfig.from_pretrained(named.name, trust_remote_code=False)._commit_hash
-    except (OSError, ValueError):
+        cached = try_to_load_from_cache(named.name, "config.json")
+    except ValueError:  # no name of the hub
         return None
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _trained_on(source: Path, card: checkpoint.Card) -> Iterator[tuple[str, list[str]]]:
     """Each run's name and the manifests of its recipe, as far as its folder still has one."""
     for place in (*(checkpoint.find(frozen) for frozen in card.frozen), source):
-        path = place / "recipe.yaml"
-        if path.exists():
+        path = inside(place, "recipe.yaml")
+        if path.exists() and not from_hub(place):
             recipe = validate(Recipe, read_yaml(path), str(path))
             stage = next((s for s in recipe.stages.values() if s.output.resolve() == place.resolve()), None)
             if stage is not None:

@@ -1,8 +1,12 @@
 """`xllm chat --web`: a page to show pictures, films and sound, and to ask about them; on this machine only."""
 
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import sleep as wait
 
 EXPLAINED = """\
@@ -33,6 +37,11 @@ def kind(path: str) -> str:
     raise MediaError(f"{Path(path).name}: neither a picture, a film nor sound")
 
 
+def _said(role: str, text: str) -> dict:
+    """A message that shows this text as it is: Gradio's Chatbot takes tags in it for HTML, also without Markdown."""
+    return {"role": role, "content": escape(text, quote=False)}
+
+
 def respond(talk, message: dict, sampling, max_tokens: int) -> Iterator[list[dict]]:
     """The new messages of one turn, as the answer grows; errors become an answer, and the conversation goes on.
 
@@ -43,7 +52,7 @@ def respond(talk, message: dict, sampling, max_tokens: int) -> Iterator[list[dic
     text, files = (message.get("text") or "").strip(), message.get("files") or []
     turn = [{"role": "user", "content": {"path": path}} for path in files]
     if text:
-        turn.append({"role": "user", "content": text})
+        turn.append(_said("user", text))
     yield turn
     try:
         spoken = None
@@ -58,14 +67,14 @@ def respond(talk, message: dict, sampling, max_tokens: int) -> Iterator[list[dic
         answer = ""
         for piece in talk.ask(text or None, sampling, max_tokens, spoken):
             answer += piece
-            yield [*turn, {"role": "assistant", "content": answer}]
+            yield [*turn, _said("assistant", answer)]
         if not answer:
-            yield [*turn, {"role": "assistant", "content": "(no answer)"}]
+            yield [*turn, _said("assistant", "(no answer)")]
     except XLLMError as error:
         told = str(error)
         for path in files:  # in Gradio's temporary folder, which means nothing to whoever gave the file
             told = told.replace(path, Path(path).name)
-        yield [*turn, {"role": "assistant", "content": f"⚠ {told}"}]
+        yield [*turn, _said("assistant", f"⚠ {told}")]
 
 
 def page(model, sampling, max_tokens: int):
@@ -89,9 +98,10 @@ def page(model, sampling, max_tokens: int):
             placeholder=EXPLAINED,
             height="calc(100dvh - 8.5rem)",  # so that the box below stays in view
             min_height="12rem",
-            buttons=["copy"],  # the button to share would upload the conversation
+            buttons=[],  # to share would upload the conversation, to copy would copy escaped text
             feedback_options=None,
             render_markdown=False,
+            latex_delimiters=[],
         )
         typed = gr.MultimodalTextbox(
             show_label=False,
@@ -116,9 +126,21 @@ def need_gradio() -> None:
         raise ConfigError("--web needs gradio: pip install 'xllm-cli[web]'")
 
 
-def launch(blocks, port: int | None = None) -> str:
-    """Open the page on 127.0.0.1 and return its address; raises ConfigError when the port is taken."""
+@contextmanager
+def uploads() -> Iterator[Path]:
+    """A folder for all that Gradio is given, which does not outlive the page."""
+    with TemporaryDirectory(prefix="xllm-web-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        yield Path(folder)
+
+
+def launch(blocks, folder: Path, port: int | None = None) -> str:
+    """Open the page, whose uploads are in `folder`, on 127.0.0.1 and return its address.
+
+    Raises ConfigError when the port is taken.
+    """
     from xllm.errors import ConfigError
+    from xllm_cli.guard import LARGEST, guards
 
     for name in ("no_proxy", "NO_PROXY"):  # Gradio asks itself whether it is there
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
@@ -132,6 +154,8 @@ def launch(blocks, port: int | None = None) -> str:
             prevent_thread_lock=True,
             footer_links=[],
             ssr_mode=False,
+            max_file_size=LARGEST,
+            app_kwargs={"middleware": guards(folder)},
         )
     except OSError as error:
         raise ConfigError(f"the page cannot be opened: {error}; choose another --port") from None
@@ -139,13 +163,17 @@ def launch(blocks, port: int | None = None) -> str:
 
 
 def serve(model, sampling, max_tokens: int, port: int | None) -> None:
-    """Keep the page open until interrupted."""
+    """Keep the page open until interrupted, or until its terminal is closed."""
     from xllm_cli.console import note
 
-    blocks = page(model, sampling, max_tokens)
-    note(f"{launch(blocks, port)} (Ctrl-C closes it)")
-    try:
-        while True:
-            wait(3600)
-    finally:
-        blocks.close(verbose=False)
+    for name in ("SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.default_int_handler)
+    with uploads() as folder:
+        blocks = page(model, sampling, max_tokens)
+        note(f"{launch(blocks, folder, port)} (Ctrl-C closes it)")
+        try:
+            while True:
+                wait(3600)
+        finally:
+            blocks.close(verbose=False)

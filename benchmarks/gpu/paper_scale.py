@@ -86,9 +86,9 @@ def decode(llm: nn.Module, embeds: Tensor, tokens: int, cached: bool) -> None:
     """Greedy tokens one after another."""
     cache, given = None, embeds
     for _ in range(tokens):
-        out = llm(inputs_embeds=given, past_key_values=cache, use_cache=cached)
+        out = llm(inputs_embeds=given, cache=cache, use_cache=cached)
         new = llm.get_input_embeddings()(out.logits[:, -1:].argmax(-1))
-        cache = out.past_key_values if cached else None
+        cache = out.cache if cached else None
         given = new if cached else torch.cat([given, new], dim=1)
 
 

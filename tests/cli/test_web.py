@@ -1,11 +1,14 @@
 """`xllm chat --web`: turns with files, errors as answers, and the page itself in a browser where Chromium is there."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -74,6 +77,16 @@ def test_a_bad_file_is_called_by_its_name(model, seeing):
     assert told.startswith("⚠ bad.png: ") and str(seeing) not in told
 
 
+def test_what_is_said_is_text_and_never_html(model, seeing, monkeypatch):
+    monkeypatch.setattr("xllm.chat.stream", lambda *_: iter(("<b>1 < 2", " & &lt;</b>")))
+    (seeing / "<i>.png").write_text("no")
+    talk = Conversation(model)
+    asked, answered = turns(talk, "<script>")[-1]
+    assert asked["content"] == "&lt;script&gt;" and answered["content"] == "&lt;b&gt;1 &lt; 2 &amp; &amp;lt;&lt;/b&gt;"
+    assert turns(talk, "天", seeing / "<i>.png")[-1][-1]["content"].startswith("⚠ &lt;i&gt;.png: ")
+    assert talk.turns[0] == {"instruction": "<script>", "response": "<b>1 < 2 & &lt;</b>"}
+
+
 def test_an_empty_answer_is_told(model, monkeypatch):
     monkeypatch.setattr("xllm.chat.stream", lambda *_: iter(()))
     assert turns(Conversation(model), "天")[-1][-1] == {"role": "assistant", "content": "(no answer)"}
@@ -85,20 +98,54 @@ def test_without_gradio_it_says_what_to_install(xllm, monkeypatch):
     assert (code, out, err) == (2, "", "error: --web needs gradio: pip install 'xllm-cli[web]'\n")
 
 
-def test_the_page_is_served_until_interrupted(xllm, seeing, monkeypatch):
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files, empty."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # and restored afterwards
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    return tmp_path / "temporary"
+
+
+def status(address, **headers):
+    """Of a request with these headers; `data` makes it a POST."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, **headers), timeout=30) as reply:
+            return reply.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nimage\r\n--x--\r\n'
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_page_is_served_until_interrupted_and_leaves_nothing(xllm, seeing, temporary, monkeypatch, end):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # must not be asked about this machine
-    fetched = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    told = []
 
     def interrupt(seconds):
         (address,) = [line.split()[0] for line in sys.stderr.getvalue().splitlines() if line.startswith("http")]
-        with urllib.request.urlopen(address, timeout=30) as reply:
-            fetched.append((address, reply.status))
-        raise KeyboardInterrupt
+        upload = f"{address}gradio_api/upload"
+        form = {"data": FORM, "method": "POST"}
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        told.extend([address, status(address), status(address, headers={"Host": "evil.example"})])
+        told.append(status(upload, headers=kind | {"Origin": "http://evil.example"}, **form))
+        told.append([path.read_bytes() for path in temporary.rglob("*.png")])
+        told.append(status(upload, headers=kind | {"Origin": address.rstrip("/")}, **form))
+        told.append([path.read_bytes() for path in temporary.rglob("*.png")])
+        os.kill(os.getpid(), end)
 
     monkeypatch.setattr("xllm_cli.web.wait", interrupt)
-    code, out, err = xllm("chat", "--web", "--model", seeing / "seeing", "--device", "cpu")
+    try:
+        code, out, err = xllm("chat", "--web", "--model", seeing / "seeing", "--device", "cpu")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert code == 130 and out == "" and "Ctrl-C closes it" in err
-    assert len(fetched) == 1 and fetched[0][0].startswith("http://127.0.0.1:") and fetched[0][1] == 200
+    assert told[0].startswith("http://127.0.0.1:") and told[1:] == [200, 400, 403, [], 200, [b"image"]]
+    assert not list(temporary.iterdir())
 
 
 def test_a_taken_port_is_told(xllm, seeing):
@@ -149,26 +196,38 @@ with sync_playwright() as p:
     ask("天", bad)
     view.wait_for_timeout(1000)
     told["bad"] = bots.first.inner_text().strip()
-    told["elsewhere"] = [u for u in asked if not u.startswith((url, "data:", "blob:"))]
+    view.get_by_label("Clear").first.click()
+    ask("<img src=/x1><b>tag</b>")
+    view.wait_for_timeout(4000)
+    told["asked"] = view.locator("[data-testid=user]").last.inner_text().strip()
+    told["tags"] = bots.first.inner_text().strip(), view.locator(".message-content :is(b, img, script, iframe)").count()
+    told["ran"] = view.evaluate("window.ran === undefined")
+    told["elsewhere"] = [u for u in asked if not u.startswith((url, "data:", "blob:")) or "/x" in u]
     browser.close()
 print(json.dumps(told))
 """
 
 
+TAGS = "<img src=/x2 onerror='window.ran = 1'> ![m](http://192.0.2.1/x3) <iframe src=/x4></iframe> $$y$$ 1 < 2 &amp;"
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_page_answers_in_a_browser(seeing, tmp_path, monkeypatch):
+def test_the_page_answers_in_a_browser(seeing, tmp_path, temporary, monkeypatch):
     tiny = XLLM.from_pretrained("tiny")
     (seeing / "bad.png").write_text("no")
     whole = chat.stream
 
-    def slowly(*arguments):
-        for piece in whole(*arguments):
+    def slowly(model, question, *arguments):
+        if "<b>" in question.asked:  # a model that was taught to
+            yield TAGS
+            return
+        for piece in whole(model, question, *arguments):
             yield piece
             time.sleep(0.3)
 
     monkeypatch.setattr(chat, "stream", slowly)
     blocks = page(tiny, Sampling(), 8)
-    url = launch(blocks)
+    url = launch(blocks, temporary)
     try:
         arguments = [url, str(SUN), str(seeing / "bad.png"), CHROMIUM, str(tmp_path)]
         done = subprocess.run([sys.executable, "-c", BROWSE, *arguments], capture_output=True, text=True, timeout=400)
@@ -177,4 +236,5 @@ def test_the_page_answers_in_a_browser(seeing, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     assert told.pop("bad").startswith("⚠ bad.png: not a picture")
+    assert (told.pop("asked"), told.pop("tags"), told.pop("ran")) == ("<img src=/x1><b>tag</b>", [TAGS, 0], True)
     assert told == {"answer": "太阳", "typed": "meanwhile", "share": False, "fits": True, "left": 0, "elsewhere": []}

@@ -202,7 +202,7 @@ def test_safetensors_are_the_same_and_what_is_wrong_is_told(folder, llm, tmp_pat
             ChatGLM.load(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save({"x": print}, tmp_path / "pytorch_model.bin")  # code instead of numbers
-    with pytest.raises(ConfigError, match="refused|cannot read"):
+    with pytest.raises(ConfigError, match="a pickle of more than tensors"):
         ChatGLM.load(tmp_path)
 
 

@@ -59,7 +59,7 @@ def test_what_is_missing_is_told(bert, tmp_path):
     damaged = small_vit(tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"{" * 100)
     for folder in (tmp_path / "empty", damaged, small_clip(tmp_path / "clip")):  # the last one is not timm's
-        with pytest.raises(ConfigError, match=f"{folder.name}' cannot be built .* a folder that timm has saved"):
+        with pytest.raises(ConfigError, match=f"{folder.name}' cannot be loaded .* a folder that timm has saved"):
             ContextEncoders.load(ContextConfig(visual=str(folder)))
 
 

@@ -77,7 +77,7 @@ def test_other_sizes_missing_weights_and_bins_are_told(folder):
     config = SMALL.model_copy(update={"pretrained": folder[1], "width": 32})
     with pytest.raises(ConfigError, match="d_model.*16"):
         WhisperEncoder(config)
-    with pytest.raises(ConfigError, match="hub name in the cache"):
+    with pytest.raises(ConfigError, match="or a hub name that is in the cache"):
         WhisperEncoder(config.model_copy(update={"pretrained": "no/whisper"}))
     with pytest.raises(ValueError, match="40 bins.*80"):
         WhisperEncoder(SMALL)(torch.zeros(1, 10, 40), torch.tensor([10]))

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from xllm.config import IGNORE, LLMConfig
 from xllm.errors import ConfigError
+from xllm.trust import loading
 
 ROWS, LOGITS = 128, 1 << 24  # fewest rows of logits at a time (FACTS 10: fewer are slower), and most numbers beyond
 
@@ -33,7 +34,10 @@ class CausalLM(nn.Module):
         if config.name is None:
             from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+            with loading(
+                f"model.tokenizer {str(tokenizer_folder)!r}", "give the folder that `xllm prepare-data` wrote"
+            ):
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder, trust_remote_code=False)
             model = LlamaForCausalLM(
                 LlamaConfig(
                     vocab_size=len(tokenizer),
@@ -57,24 +61,21 @@ class CausalLM(nn.Module):
 
             if (config.dtype, config.device_map, config.load_in) != ("auto", None, None):
                 raise ConfigError("ChatGLM-6B is loaded as it is published: without llm.dtype, device_map and load_in")
-            loaded = ChatGLM.load(folder)
+            with loading(f"llm.name {config.name!r}"):
+                loaded = ChatGLM.load(folder)
             loaded.half_angles = config.half_angles
             return loaded
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
+        with loading(f"llm.name {config.name!r}"):
+            tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
                 config.name,
                 revision=config.revision,
                 dtype=config.dtype,
                 device_map=config.device_map,
                 quantization_config=_quantization(config),
+                trust_remote_code=False,
+                weights_only=True,
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"llm.name {config.name!r} cannot be loaded ({reason}); give a local folder or a "
-                "hub name that is in the cache or reachable"
-            ) from None
         return cls(model, tokenizer)
 
     @property
@@ -120,11 +121,11 @@ class CausalLM(nn.Module):
             inputs_embeds=embeds,
             attention_mask=mask.long(),
             position_ids=positions,
-            past_key_values=cache,
+            cache=cache,
             use_cache=use_cache,
         )
         # The last layer may be on another device than the first.
-        return out.last_hidden_state.to(embeds.device), out.past_key_values if use_cache else None
+        return out.last_hidden_state.to(embeds.device), out.cache if use_cache else None
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [..., V], float32, of hidden states [..., D_llm]."""

@@ -18,6 +18,7 @@ from xllm.config import Config
 from xllm.errors import ConfigError
 from xllm.llm.causal import CausalLM
 from xllm.llm.ice import IceTokenizer
+from xllm.trust import loading
 
 
 class ChatGLMConfig(Config):
@@ -210,16 +211,12 @@ class ChatGLM(CausalLM):
 
 def _weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Each published tensor, a shard at a time."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     shards = sorted(folder.glob("*.safetensors"))
-    try:
-        for shard in shards:
-            with safe_open(shard, framework="pt") as file:
-                yield from ((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 - not a mapping
-        for shard in [] if shards else sorted(folder.glob("pytorch_model*.bin")):
+    for shard in shards:
+        with loading(str(shard), "copy it again"), safe_open(shard, framework="pt") as file:
+            yield from ((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 - not a mapping
+    for shard in [] if shards else sorted(folder.glob("pytorch_model*.bin")):
+        with loading(str(shard), "copy it again"):
             yield from torch.load(shard, map_location="cpu", mmap=True, weights_only=True).items()
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise ConfigError(f"{folder}: cannot read the weights ({str(error).splitlines()[0][:80]})") from None
-    except Exception as error:  # pickle's own errors: code in the file, which is not run
-        raise ConfigError(f"{folder}: refused: {type(error).__name__} in its weights") from None

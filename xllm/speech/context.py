@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from xllm.config import CaptionEncoderConfig, ContextConfig, VisionEncoderConfig
 from xllm.errors import ConfigError
 from xllm.speech.conformer import length_mask
+from xllm.trust import loading
 from xllm.vision.encoder import VisionEncoder
 
 logger = logging.getLogger(__name__)
@@ -28,18 +29,16 @@ class CaptionEncoder(nn.Module):
         """Raises ConfigError when the model cannot be had, or lacks weights."""
         from transformers import AutoModel, AutoTokenizer
 
-        source = {"revision": config.revision, "trust_remote_code": False}
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(config.name, **source)
+        with loading(f"context.linguistic.name {config.name!r}"):
+            tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision, trust_remote_code=False)
             bert, found = AutoModel.from_pretrained(
-                config.name, dtype=torch.float32, output_loading_info=True, **source
+                config.name,
+                revision=config.revision,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                weights_only=True,
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"context.linguistic.name {config.name!r} cannot be loaded ({reason}); give a folder, or a hub name "
-                "in the cache"
-            ) from None
         if missing := [name for name in found["missing_keys"] if not name.startswith("pooler.")]:
             raise ConfigError(f"context.linguistic.name {config.name!r} has no weights for {min(missing)}")
         return cls(config.name, bert, tokenizer)

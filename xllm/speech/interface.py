@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from xllm.config import SpeechInterfaceConfig
 from xllm.errors import ConfigError
 from xllm.speech.conformer import length_mask
+from xllm.trust import loading
 
 
 class SpeechInterface(nn.Module):
@@ -64,13 +65,10 @@ class SpeechInterface(nn.Module):
 def _pretrained(config: SpeechInterfaceConfig) -> nn.Module:
     from transformers import BertModel
 
-    try:
-        bert = BertModel.from_pretrained(config.bert, add_pooling_layer=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"speech.bert {config.bert!r} cannot be loaded ({reason}); give a folder, or a hub name in the cache"
-        ) from None
+    with loading(f"speech.bert {config.bert!r}"):
+        bert = BertModel.from_pretrained(
+            config.bert, add_pooling_layer=False, trust_remote_code=False, weights_only=True
+        )
     have = (bert.config.hidden_size, bert.config.num_hidden_layers, bert.config.max_position_embeddings)
     if have != (config.width, config.layers, config.max_tokens):  # a run's own weights are loaded by the recipe's sizes
         raise ConfigError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xllm.config import SpeechEncoderConfig
 from xllm.errors import ConfigError
 from xllm.speech.conformer import length_mask
+from xllm.trust import loading
 
 WINDOW = 3000  # fbank frames that Whisper hears at once
 STRIDE, STACK = 2, 4  # fbank frames a frame of Whisper's, and those a frame of ours
@@ -41,7 +42,10 @@ class WhisperEncoder(nn.Module):
             one = {"vocab_size": 1, "decoder_layers": 0, "pad_token_id": 0}  # a decoder of nothing
             whole = WhisperModel(WhisperConfig(**sizes, **one))
         else:
-            whole = _pretrained(WhisperModel, config.pretrained)
+            with loading(f"encoder.pretrained {config.pretrained!r}"):
+                whole = WhisperModel.from_pretrained(
+                    config.pretrained, dtype=torch.float32, trust_remote_code=False, weights_only=True
+                )
         if different := {k: getattr(whole.config, k) for k, v in sizes.items() if getattr(whole.config, k) != v}:
             raise ConfigError(f"encoder.pretrained {config.pretrained!r} has {different}, the recipe other sizes")
         self.config = config
@@ -68,13 +72,3 @@ class WhisperEncoder(nn.Module):
         lengths = -(-lengths // self.rate)
         hidden = hidden[:, : -(-size // self.rate)]
         return hidden * length_mask(lengths, hidden.shape[1])[..., None], lengths
-
-
-def _pretrained(model: type[nn.Module], name: str) -> nn.Module:
-    try:
-        return model.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"encoder.pretrained {name!r} cannot be loaded ({reason}); give a folder, or a hub name in the cache"
-        ) from None

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from xllm.config import Config
-from xllm.errors import ConfigError, MediaError
+from xllm.errors import MediaError
 from xllm.steps.rows import Dropped, media_of
 from xllm.steps.run import Made, Row
+from xllm.trust import loading
 
 READERS = 4  # threads that decode pictures: Pillow lets go of Python's lock
 
@@ -100,13 +101,9 @@ class Filter(Config):
 
         from xllm.device import resolve_device
 
-        try:
-            processor, model = AutoProcessor.from_pretrained(self.clip), AutoModel.from_pretrained(self.clip)
-        except (OSError, ValueError, ImportError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConfigError(
-                f"CLIP model {self.clip!r} cannot be loaded ({reason}); give a folder, or a hub name in reach"
-            ) from None
+        with loading(f"CLIP model {self.clip!r}"):
+            processor = AutoProcessor.from_pretrained(self.clip, trust_remote_code=False)
+            model = AutoModel.from_pretrained(self.clip, trust_remote_code=False, weights_only=True)
         return processor, model.to(resolve_device(self.device)).eval()
 
 

@@ -23,6 +23,7 @@ from xllm.config import Config
 from xllm.errors import ConfigError, MediaError, XLLMError
 from xllm.steps.rows import Dropped
 from xllm.steps.run import Made, Row
+from xllm.trust import loading
 
 RATE = 16_000  # Hz
 SILENCE = 1e-4  # of full scale
@@ -90,12 +91,9 @@ class Synthesize(Config):
 
         from xllm.device import resolve_device
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.model)
-            model = AutoModelForTextToWaveform.from_pretrained(self.model)
-        except (OSError, ValueError, ImportError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConfigError(f"speech model {self.model!r} cannot be loaded ({reason})") from None
+        with loading(f"speech model {self.model!r}"):
+            tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False)
+            model = AutoModelForTextToWaveform.from_pretrained(self.model, trust_remote_code=False, weights_only=True)
         return tokenizer, model.to(resolve_device(self.device)).eval()
 
     def _by_model(self, text: str, voice: int, name: str) -> np.ndarray:

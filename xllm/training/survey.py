@@ -4,7 +4,7 @@ Parts are built on PyTorch's meta device, which has shapes and no numbers: a sys
 seconds and no memory.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,23 @@ import torch
 from torch import nn
 
 from xllm.checkpoint import BUNDLES
-from xllm.config import ContextConfig, ModelConfig, Recipe, StageConfig, VisionEncoderConfig
+from xllm.config import (
+    CaptionEncoderConfig,
+    ContextConfig,
+    LLMConfig,
+    ModelConfig,
+    Recipe,
+    StageConfig,
+    VisionEncoderConfig,
+)
 from xllm.context import encoders
-from xllm.errors import ConfigError
 from xllm.llm.causal import CausalLM
 from xllm.llm.chatglm import ChatGLMConfig, ChatGLMModel
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.speech.context import CaptionEncoder, ContextEncoders
 from xllm.training.stages import find_stage
+from xllm.trust import loading
 from xllm.vision.encoder import VisionEncoder
 
 # Bytes of a trained parameter: itself, its gradient and AdamW's two moments, all float32.
@@ -80,7 +88,7 @@ def _context(config: ContextConfig) -> nn.Module:
     if config.linguistic is None:
         return ContextEncoders(visual, None)
     name = config.linguistic.name
-    bert = AutoModel.from_config(_sizes(name, config.linguistic.sizes, "context.linguistic"))
+    bert = AutoModel.from_config(_sizes(config.linguistic, "context.linguistic"), trust_remote_code=False)
     return ContextEncoders(visual, CaptionEncoder(name, bert, None))
 
 
@@ -103,22 +111,19 @@ def _llm(config: ModelConfig) -> nn.Module:
         return CausalLM.build(llm, config.tokenizer).model
     if llm.sizes.get("model_type") == "chatglm":
         return ChatGLMModel(ChatGLMConfig(**{key: size for key, size in llm.sizes.items() if key != "model_type"}))
-    return AutoModelForCausalLM.from_config(_sizes(llm.name, llm.sizes, "llm"))
+    sizes = _sizes(llm, "llm")
+    with loading(f"llm.name {llm.name!r}"):
+        return AutoModelForCausalLM.from_config(sizes, trust_remote_code=False)
 
 
-def _sizes(name: str, sizes: Mapping[str, Any], node: str) -> Any:
+def _sizes(named: LLMConfig | CaptionEncoderConfig, node: str) -> Any:
     """The configuration of a model of transformers, as `sizes` say or its own config.json, where that can be read."""
     from transformers import AutoConfig
 
-    try:
-        if "model_type" in sizes:
-            return AutoConfig.for_model(**sizes)
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:80]
-        raise ConfigError(
-            f"{node} {name!r} cannot be counted ({reason}); copy its config.json into {node}.sizes"
-        ) from None
+    with loading(f"{node}.name {named.name!r}", f"copy its config.json into {node}.sizes"):
+        if "model_type" in named.sizes:
+            return AutoConfig.for_model(**named.sizes)
+        return AutoConfig.from_pretrained(named.name, revision=named.revision, trust_remote_code=False)
 
 
 def _stage(parts: dict[str, nn.Module], config: StageConfig, model: ModelConfig) -> StageSurvey:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from xllm.errors import ConfigError
+from xllm.trust import loading
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _VISION = (  # transformers' names, and timm's
@@ -99,8 +100,11 @@ def _tensors(name: str, starts: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]
     if index is None:
         shards = [SINGLE]
     else:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted({shard for key, shard in places.items() if key.startswith(starts)})
+        with loading(f"blip2 {name!r}"):
+            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = sorted({shard for key, shard in places.items() if key.startswith(starts)})
+        if elsewhere := [shard for shard in shards if Path(shard).name != shard]:
+            raise ConfigError(f"{index}: {elsewhere[0]!r} is no file beside it")
     for shard in shards:
         path = _file(name, shard)
         if path is None:

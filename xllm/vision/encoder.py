@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from xllm.config import VisionEncoderConfig
 from xllm.errors import ConfigError
+from xllm.trust import loading
 
 GROUPS = 8  # of channels normalised together
 
@@ -53,7 +54,6 @@ class VisionEncoder(nn.Module):
 
 def _transformer(config: VisionEncoderConfig) -> nn.Module:
     import timm
-    from safetensors import SafetensorError
     from timm.layers import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 
@@ -74,14 +74,8 @@ def _transformer(config: VisionEncoderConfig) -> nn.Module:
             drop_path_rate=config.drop_path,
         )
     name = f"local-dir:{config.name}" if Path(config.name).is_dir() else config.name
-    try:
+    with loading(f"vision.name {config.name!r}", "give a name of timm.list_models(), or a folder that timm has saved"):
         return timm.create_model(name, pretrained=config.pretrained, num_classes=0, img_size=config.size)
-    except (RuntimeError, OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise ConfigError(
-            f"image encoder {config.name!r} cannot be built ({reason}); give a name of timm.list_models(), or a folder "
-            "that timm has saved"
-        ) from None
 
 
 def _convolutions(channels: tuple[int, ...]) -> type[nn.Module]:
