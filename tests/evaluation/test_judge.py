@@ -129,6 +129,7 @@ def test_reviews_are_read_from_a_list_or_from_lines(tmp_path, lines):
         Judged("b", "conv", OWN, True, 2),
         Judged("2", "detail", None),
     ]
+    assert [row.why for row in score(reviews)] == ["", "", "no two scores in front"]
     assert score(reviews, from_text=True)[2].scores == OWN
     assert score(reviews, from_text=True, said={"2": ["Well. Scores: 3 8"]})[2].scores is None
     assert score(reviews, said={"0": ["3 8"]})[0].scores is None
@@ -137,6 +138,8 @@ def test_reviews_are_read_from_a_list_or_from_lines(tmp_path, lines):
 @pytest.mark.parametrize(
     "text, complaint",
     [
+        ("[]", "no reviews in it"),
+        ("", "no reviews in it"),
         ('[{"question_id": 1,', "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"question_id": 1, "category": "conv", "content": "8 9"}\n{"quest', "r.json:2: not JSON"),

@@ -152,9 +152,12 @@ def read_reviews(path: Path) -> list[Review]:
     """Reviews of a JSON list (LLaVA's and the paper's format) or of JSON Lines, in their order.
 
     Of a row count `question_id`, `category`, `content`, and `mark`, `swapped`, `sample` if present; scores that another
-    program has put beside them do not. Raises ConfigError, naming the row.
+    program has put beside them do not. Raises ConfigError, naming the row, or when there are none.
     """
-    return [_review(row, f"{path}: review {number}") for number, row in enumerate(read_rows(path), start=1)]
+    reviews = [_review(row, f"{path}: review {number}") for number, row in enumerate(read_rows(path), start=1)]
+    if not reviews:
+        raise ConfigError(f"{path}: no reviews in it")
+    return reviews
 
 
 def read_rows(path: Path) -> list:
