@@ -15,7 +15,8 @@ from llava_data import answers_file, llava_data, rate
 from openai_server import OpenAIServer
 
 from xllm.endpoint import Endpoint
-from xllm.evaluation.llava_test import Judge, Run, read_data
+from xllm.evaluation.llava_files import read_data
+from xllm.evaluation.llava_test import Judge, Run
 
 QUESTIONS = 90
 

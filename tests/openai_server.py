@@ -53,9 +53,11 @@ class OpenAIServer:
         message: str = "no luck",
         code: str | None = None,
         idempotent: bool = True,
+        refuse: Callable[[dict], tuple[int, dict] | None] = lambda body: None,
     ):
         self.reply, self.latency, self.fault = reply, latency, fault
         self.retry_after, self.elsewhere, self.idempotent = retry_after, elsewhere, idempotent
+        self.refuse = refuse
         self.error = {"message": message, "code": code}
         self.requests: list[Request] = []
         self.made: dict[str, int] = {}
@@ -135,6 +137,9 @@ class OpenAIServer:
         if fault and (fault.isdecimal() or fault == "redirect"):
             status = 307 if fault == "redirect" else int(fault)
             return status, json.dumps({"error": self.error}).encode()
+        if refusal := self.refuse(request.body):
+            status, error = refusal
+            return status, json.dumps(error).encode()
         time.sleep(self.latency)
         text = "" if fault == "empty" else self._text(request)
         if isinstance(text, bytes):

@@ -357,6 +357,142 @@ def test_an_unreported_cost_counts_as_the_most_it_can_be(tmp_path, usage):
         assert endpoint.cost == 5 + 3000
 
 
+TOOK = {"prompt_tokens": 3, "completion_tokens": 4}
+
+
+def chat(end="stop", **message):
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": end}
+    return json.dumps({"choices": [choice], "usage": TOOK}).encode()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"type": "text", "text": "8 "}, {"type": "text", "text": "9"}],
+        [{"type": "output_text", "text": "8 9", "annotations": []}],
+        [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+            {"type": "text", "text": "8 9"},
+            None,
+            "x",
+        ],
+    ],
+)
+def test_a_content_in_parts_is_their_text(tmp_path, parts):
+    with OpenAIServer(lambda _: chat(content=parts)) as server:
+        assert list(connect(server, tmp_path).ask(chats(1))) == [(0, "8 9")] and len(kept(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "calls"),
+    [
+        (chat(content=None, refusal="I cannot\nhelp."), "the model refuses to reply: I cannot help.", 1),
+        (chat(content=[{"type": "refusal", "refusal": "No."}]), "the model refuses to reply: No.", 1),
+        (chat("content_filter", content=""), "content filter stopped the reply", 1),
+        (chat("content_filter", content="8 9"), "content filter stopped the reply", 1),
+        (chat("content_filter: SAFETY", content=None), "content filter stopped the reply", 1),
+        (chat("length", content=None, reasoning_content="hm"), "cut off at its length, before any text", 1),
+        (chat("length", content="<think>hm"), "cut off at its length, before any text", 1),
+        (chat("length", content="8"), "cut the reply off at a limit of its own", 1),
+        (chat(content="<think>hm</think>\n"), "nothing but thoughts", 3),
+        (chat("tool_calls", content=None, tool_calls=[{}]), "the reply is empty", 3),
+        (b'{"choices": [], "usage": {}}', "the reply is without choices", 3),
+        (b'{"choices": null}', "the reply is without choices", 3),
+        (b'{"error": {"message": "overloaded", "code": 503}}', "an error instead of a reply: overloaded", 3),
+        (b'{"error": {"message": "overloaded", "code": "529"}}', "overloaded", 3),
+        (b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}', "slow down", 3),
+        (b'{"error": "model is not loaded"}', "model is not loaded", 3),
+        (b'{"error": {"message": "too long", "code": 400}}', "too long", 1),
+        (b'{"error": {"message": "too long", "type": "invalid_request_error", "code": "long"}}', "too long", 1),
+        (b'{"error": {"message": "who?", "code": 401}}', "who?; check OPENAI_API_KEY", 1),
+        (b'{"error": {"message": "", "code": "insufficient_quota"}}', "insufficient_quota", 1),
+        (b'{"choices": [{"error": {"message": "upstream", "code": 502}, "finish_reason": "error"}]}', "upstream", 3),
+    ],
+)
+def test_a_reply_without_an_answer_has_one_reason_and_is_tried_again_where_that_helps(tmp_path, reply, reason, calls):
+    with OpenAIServer(lambda _: reply, idempotent=False) as server:
+        endpoint = connect(server, tmp_path, tries=3, prices=(1e6, 0))
+        ((_, error),) = endpoint.ask(chats(1))
+        assert isinstance(error, XLLMError) and reason in str(error) and "\n" not in str(error)
+        assert len(server.requests) == calls and ("(3 tries)" in str(error)) == (calls == 3)
+        assert endpoint.cost > 0 and not kept(tmp_path)
+        server.reply = lambda _: "8 9"
+        assert list(connect(server, tmp_path).ask(chats(1))) == [(0, "8 9")]
+
+
+def openai_error(parameter, message):
+    return {"error": {"message": message, "type": "invalid_request_error", "param": parameter, "code": "unsupported"}}
+
+
+def mistral(body):
+    """Of parameters, 422 and the place."""
+    detail = [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]
+    return (422, {"object": "error", "message": {"detail": detail}, "param": None}) if "seed" in body else None
+
+
+def reasoning_model(body):
+    """Of OpenAI: one complaint at a time."""
+    if "max_tokens" in body:
+        words = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
+        return 400, openai_error("max_tokens", words)
+    if body.get("temperature", 1) != 1:
+        return 400, openai_error("temperature", "Unsupported value: 'temperature' does not support 0 with this model.")
+    return None
+
+
+def router(body):
+    error = {"message": "ollama does not support parameters: {'seed': 1}, for model=m", "code": 500}
+    return (500, {"error": error}) if "seed" in body else None
+
+
+def above_zero(body):
+    message = "Invalid params: temperature must be in range (0, +inf)"
+    return (422, {"status": 422, "message": message}) if body.get("temperature") == 0 else None
+
+
+@pytest.mark.parametrize(
+    ("refuse", "refused", "sent"),
+    [
+        (mistral, ["seed"], {"temperature": 0.0, "max_tokens": 9}),
+        (reasoning_model, ["max_tokens", "temperature"], {"seed": 7, "max_completion_tokens": 9}),
+        (router, ["seed"], {"temperature": 0.0, "max_tokens": 9}),
+        (above_zero, ["temperature"], {"seed": 7, "max_tokens": 9}),
+    ],
+)
+def test_what_a_server_does_not_take_is_not_sent_again_and_said_once(tmp_path, caplog, refuse, refused, sent):
+    asked = chats(12, seed=7, max_tokens=9)
+    with OpenAIServer(refuse=refuse) as server:
+        endpoint = connect(server, tmp_path, concurrency=1, tries=1)
+        assert dict(endpoint.ask(asked)) == {i: f"reply to question {i}" for i in range(12)}
+        assert len(server.requests) == endpoint.calls == 12 + len(refused)
+        assert all(request.body.items() >= sent.items() for request in server.requests[len(refused) :])
+        assert not any(name in server.requests[-1].body for name in refused)
+        assert len({request.key for request in server.requests}) == len(server.requests), "another request, another key"
+        assert endpoint.refused("judge") == refused and endpoint.refused("another") == []
+        warnings = [record.getMessage() for record in caplog.records]
+        assert len(warnings) == len(refused) and all(server.url in line and "\n" not in line for line in warnings)
+        assert all(any(f"'{name}'" in line for line in warnings) for name in refused)
+        at_once = connect(server, tmp_path / "at once", concurrency=8, tries=1)
+        assert dict(at_once.ask(asked)) == dict(endpoint.ask(asked))
+        assert len(caplog.records) == 2 * len(refused)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        openai_error("max_tokens", "max_tokens must be at least 1, got -4"),
+        openai_error("temperature", "temperature must be between 0 and 2"),
+        openai_error("messages", "this seed of trouble is too long"),
+    ],
+)
+def test_a_value_that_is_wrong_is_an_error_and_no_parameter_is_dropped(tmp_path, caplog, error):
+    with OpenAIServer(refuse=lambda body: (400, error)) as server:
+        ((_, told),) = connect(server, tmp_path).ask(chats(1, temperature=5.0, seed=7, max_tokens=9))
+        assert error["error"]["message"] in str(told) and len(server.requests) == 1 and not caplog.records
+
+
 @pytest.mark.parametrize(
     "reply",
     [

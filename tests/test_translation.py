@@ -228,6 +228,19 @@ def test_lines_that_a_chat_repeats_are_no_translation(chat):
         assert made[0] == "the sky" and isinstance(made[1], XLLMError) and "no translation" in str(made[1])
 
 
+@pytest.mark.parametrize(
+    ("text", "reply", "wanted"),
+    [
+        ("天", "<think>It is the sky.</think>\nsky", "sky"),
+        ("天", "The template opened this.\n</think>\nsky", "sky"),
+        ("写 </think>", "write </think> here", "write </think> here"),
+    ],
+)
+def test_thoughts_are_no_translation(chat, text, reply, wanted):
+    with OpenAIServer(lambda _: reply) as server:
+        assert dict(chat(server).translate([text])) == {0: wanted}
+
+
 def test_what_a_chat_fails_to_translate_is_reported_and_the_rest_is_there(chat):
     with OpenAIServer(inside, fault=lambda number: "400" if number == 1 else None) as server:
         made = dict(chat(server, concurrency=1).translate(["", "天", "地", "人"]))

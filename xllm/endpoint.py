@@ -16,7 +16,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from xllm.errors import ConfigError, Unavailable, XLLMError
-from xllm.openai_api import API, Chat, Outcome
+from xllm.openai_api import API, Chat
+from xllm.openai_reply import Outcome
 from xllm.text_cache import TextCache
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds between tries, doubling, as in the openai package
@@ -66,6 +67,10 @@ class Endpoint:
         self._lock = threading.Lock()  # of all that follows from calls
         self._closed: dict[str, XLLMError] = {}  # models that would refuse every request, and why
 
+    def refused(self, model: str) -> list[str]:
+        """Parameters of requests to `model` that the server did not take, so that they were not sent as asked."""
+        return self._api.refused(model)
+
     def ask(self, chats: Sequence[Chat]) -> Iterator[tuple[int, str | XLLMError]]:
         """Each request's index and its reply, or why there is none, in the order in which they come.
 
@@ -109,8 +114,8 @@ class Endpoint:
             with self._lock:
                 self.cached += 1
             return text
-        outcome, header = Outcome(), key
-        for number in range(self._tries):
+        outcome, header, number = Outcome(), key, 0
+        while number < self._tries:
             if number:
                 doubling = min(FIRST_WAIT * 2 ** (number - 1), LONGEST_WAIT)
                 self._sleep(max(outcome.wait, doubling * random.uniform(0.75, 1)))
@@ -120,9 +125,12 @@ class Endpoint:
                 if refusal := self._begin(chat):
                     return refusal
                 outcome = self._api.call(chat, header)
+            if outcome.again:
+                continue
+            number += 1
             if outcome.tokens is not None:
                 self._spend(outcome.tokens)
-                header = f"{key}-{number + 1}"  # the same one would bring the same unusable reply again
+                header = f"{key}-{number}"  # the same one would bring the same unusable reply again
             if not outcome.retry:
                 break
         if outcome.text:

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import logging
+import re
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,12 +14,19 @@ from urllib.parse import urlsplit
 import openai
 
 from xllm.errors import ConfigError
+from xllm.openai_reply import Outcome, clean, failed, read
 
 CONNECT = 10.0  # seconds for a server to take the call; its answer may last longer
 LONGEST_ASKED = 120.0  # seconds that a server may ask to wait for, as in the openai package
 SHOWN = 300  # characters of a server's message
 NO_KEY = "no API key: export OPENAI_API_KEY=... (a server without keys takes any word)"
-HINTS = {401: "; check OPENAI_API_KEY", 404: "; check the name of the model and the server's address"}
+# Parameters that a server may refuse, and what it may take instead.
+CHANGES = {"temperature": None, "seed": None, "max_tokens": "max_completion_tokens"}
+UNSUPPORTED = re.compile(
+    "unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|cannot find", re.I
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,22 +51,6 @@ class Chat:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Of one try: the `text` of the reply, or else `why` there is none.
-
-    `tokens` (in, out) are None when no whole reply came. A failure may be worth a `retry`, for which the server asks
-    to `wait` so many seconds; one that `closes` would meet every other request to the same model.
-    """
-
-    text: str = ""
-    why: str = ""
-    tokens: tuple[int, int] | None = None
-    retry: bool = False
-    wait: float = 0.0
-    closes: bool = False
-
-
 class API:
     """The server at `base_url`, with `api_key`; the package reads OPENAI_BASE_URL and OPENAI_API_KEY for None.
 
@@ -66,6 +60,8 @@ class API:
 
     def __init__(self, base_url: str | None, api_key: str | None, timeout: float):
         self.timeout = timeout
+        self._changes: dict[tuple[str, str], str | None] = {}  # of model and parameter: the name that is sent
+        self._lock = threading.Lock()  # of them
         # Tries are counted and limited by the caller, so the package must not retry on its own. A redirect would take
         # the key along to where nobody has sent it.
         try:
@@ -92,72 +88,87 @@ class API:
         self.url = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
 
     def call(self, chat: Chat, key: str) -> Outcome:
-        """One try under the idempotency `key`."""
-        seed = None if chat.seed is None else chat.seed + chat.number
-        options = {"temperature": chat.temperature, "seed": seed, "max_tokens": chat.max_tokens}
+        """One try under the idempotency `key`, or one as the server wants it made."""
+        sent, changed = self._parameters(chat)
+        messages = [{"role": role, "content": clean(content)} for role, content in chat.messages]
         try:
             raw = self._client.chat.completions.with_raw_response.create(
                 model=chat.model,
-                messages=[{"role": role, "content": _clean(content)} for role, content in chat.messages],
-                extra_headers={"Idempotency-Key": key},
-                **{name: value for name, value in options.items() if value is not None},
+                messages=messages,
+                extra_headers={"Idempotency-Key": "-without-".join([key, *changed])},
+                **sent,
             )
         except openai.APITimeoutError:
-            return self._failed(f"no reply within {self.timeout:g} s", retry=True)
+            return self._told(Outcome(why=f"no reply within {self.timeout:g} s", retry=True))
         except openai.APIConnectionError as error:
-            return self._failed(f"no connection: {error.__cause__ or error}", retry=True)
+            return self._told(Outcome(why=f"no connection: {error.__cause__ or error}", retry=True))
         except openai.APIStatusError as error:
-            return self._refused(error)
-        return _read(chat, raw.content)
+            outcome = self._told(_refused(error))
+            if name := _refused_parameter(error, sent):
+                self._change(chat.model, name, outcome.why)
+                return replace(outcome, again=True)
+            return outcome
+        length = sum(len(message["content"].encode()) for message in messages)
+        return self._told(read(raw.content, length, chat.max_tokens is not None))
 
-    def _failed(self, why: str, **more: Any) -> Outcome:
-        """In one line, without the key, which a server may repeat; what is shorter is a word like `none`."""
-        key = self._client.api_key
+    def refused(self, model: str) -> list[str]:
+        """Parameters that the server did not take for a model, so that they were not sent as asked."""
+        with self._lock:
+            return sorted(name for refused, name in self._changes if refused == model)
+
+    def _parameters(self, chat: Chat) -> tuple[dict[str, Any], list[str]]:
+        """What is sent besides the messages, and which of that is not as asked."""
+        seed = None if chat.seed is None else chat.seed + chat.number
+        asked = {"temperature": chat.temperature, "seed": seed, "max_tokens": chat.max_tokens}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        with self._lock:
+            names = {name: self._changes.get((chat.model, name), name) for name in asked}
+        sent = {names[name]: value for name, value in asked.items() if names[name]}
+        return sent, [name for name in asked if names[name] != name]
+
+    def _change(self, model: str, name: str, why: str) -> None:
+        with self._lock:
+            if (model, name) in self._changes:
+                return
+            self._changes[model, name] = CHANGES[name]
+        instead = f"it is sent as '{CHANGES[name]}'" if CHANGES[name] else "it is not sent, the model's default holds"
+        logger.warning("%s: %s does not take '%s' as asked, %s: %s", self.url, model, name, instead, why)
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        """With a reason in one line, and without the key, which a server may repeat; a short one is a word."""
+        key, why = self._client.api_key, outcome.why
         why = why.replace(key, "***") if len(key) >= 8 else why
-        return Outcome(why=" ".join(_clean(why).split())[:SHOWN], **more)
-
-    def _refused(self, error: openai.APIStatusError) -> Outcome:
-        status, why, headers = error.status_code, error.message, error.response.headers
-        if 300 <= status < 400:
-            place = headers.get("location")
-            return self._failed(f"a redirect ({status}) to {place}; if you trust it, set OPENAI_BASE_URL", closes=True)
-        if status in HINTS:
-            return self._failed(why + HINTS[status], closes=True)
-        if error.code == "insufficient_quota":  # OpenAI's 429 for an account without money
-            return self._failed(why, closes=True)
-        wait = _retry_after(headers.get("retry-after", ""))
-        if wait > LONGEST_ASKED:
-            return self._failed(f"it asks to wait {wait:.0f} s, start again then: {why}", closes=True)
-        return self._failed(why, retry=status in (408, 409, 429) or status >= 500, wait=wait)
+        return replace(outcome, why=" ".join(clean(why).split())[:SHOWN])
 
 
-def _clean(text: str) -> str:
-    """Without lone surrogates, which JSON can carry and no file or request can."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _message(error: openai.APIStatusError) -> str:
+    """What the server said, also where it is not as OpenAI says it: the package then tells the number alone."""
+    if " - " in error.message or not error.body:
+        return error.message
+    body = error.body if isinstance(error.body, str) else json.dumps(error.body, ensure_ascii=False)
+    return f"{error.message} - {body}"
 
 
-def _read(chat: Chat, body: bytes) -> Outcome:
-    """A whole reply; a token a byte is counted where its usage is not stated, the most there can be."""
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        reply = None
-    try:
-        choice = reply["choices"][0]
-        text, end = choice["message"]["content"], choice.get("finish_reason")
-    except (LookupError, TypeError, AttributeError):
-        text = end = None
-    text = _clean(text) if isinstance(text, str) else ""
-    usage = reply.get("usage") if isinstance(reply, dict) else None
-    tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else [None]
-    if not all(isinstance(count, int) and count >= 0 for count in tokens):
-        tokens = [sum(len(_clean(content).encode()) for _, content in chat.messages), len(text.encode())]
-    if not text.strip():
-        why = "the reply is empty" if isinstance(reply, dict) else "the reply is not JSON of a chat"
-        return Outcome(why=why, tokens=tuple(tokens), retry=True)
-    if end == "length" and chat.max_tokens is None:
-        return Outcome(why="the server cut the reply off at a limit of its own; raise it there", tokens=tuple(tokens))
-    return Outcome(text=text, tokens=tuple(tokens))
+def _refused(error: openai.APIStatusError) -> Outcome:
+    status, why, headers = error.status_code, _message(error), error.response.headers
+    if 300 <= status < 400:
+        place = headers.get("location")
+        return Outcome(why=f"a redirect ({status}) to {place}; if you trust it, set OPENAI_BASE_URL", closes=True)
+    outcome = failed(why, status, error.code, wait=_retry_after(headers.get("retry-after", "")))
+    if outcome.wait > LONGEST_ASKED and not outcome.closes:
+        return Outcome(why=f"it asks to wait {outcome.wait:.0f} s, start again then: {why}", closes=True)
+    return outcome
+
+
+def _refused_parameter(error: openai.APIStatusError, sent: dict[str, Any]) -> str | None:
+    """The parameter that the server does not take, of those sent; None when the error is about something else."""
+    if error.status_code not in (400, 422, 500):  # 500 from routers, which pass on what another server said
+        return None
+    why = _message(error)
+    named = [name for name in CHANGES if name in sent and re.search(rf"\b{name}\b", why)]
+    name = error.param if error.param in named else min(named, key=why.index, default=None)
+    refused = UNSUPPORTED.search(why) or name == "temperature" and sent[name] == 0
+    return name if refused else None
 
 
 def _retry_after(value: str) -> float:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from xllm.endpoint import Chat, Endpoint
 from xllm.errors import ConfigError, XLLMError
+from xllm.thoughts import TAG, after_thoughts
 
 NONCE = 24  # hexadecimal digits
 
@@ -105,7 +106,9 @@ class ByChat:
         full = [index for index, text in enumerate(texts) if text.strip()]
         for place, reply in self._endpoint.ask([self.chat(texts[index]) for index in full]):
             if not isinstance(reply, XLLMError):
-                reply = re.sub(rf"</?text {_nonce(texts[full[place]])}>", "", reply).strip()
+                asked = texts[full[place]]
+                reply = reply if TAG.search(asked) else after_thoughts(reply)
+                reply = re.sub(rf"</?text {_nonce(asked)}>", "", reply).strip()
                 reply = reply or XLLMError("the model replied with no translation")
             yield full[place], reply
 
@@ -148,7 +151,7 @@ def _nonce(text: str) -> str:
 def _rows(path: Path) -> list | dict[str, str]:
     """Rows, or texts by text."""
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

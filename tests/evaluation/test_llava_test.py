@@ -14,13 +14,15 @@ from openai_server import OpenAIServer
 from xllm.endpoint import Endpoint
 from xllm.errors import ConfigError, XLLMError
 from xllm.evaluation.judge import score
-from xllm.evaluation.llava_test import Judge, Run, read_data
+from xllm.evaluation.llava_files import read_data
+from xllm.evaluation.llava_test import Judge, Run
 
 CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from xllm.endpoint import Endpoint
-from xllm.evaluation.llava_test import Judge, Run, read_data
+from xllm.evaluation.llava_files import read_data
+from xllm.evaluation.llava_test import Judge, Run
 
 data, answers, url = sys.argv[1:]
 for line in sys.stdin:  # a folder and seconds: evaluate there in a process that lives no longer than that
@@ -146,7 +148,7 @@ def test_only_chinese_is_translated(data, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("question90.jsonl", None, "cannot be read"),
+        ("question90.jsonl", None, "data: lacks question90.jsonl; they are in https://github.com/phellonchen/X-LLM"),
         ("question90.jsonl", '{"question_id": 0}', "row 1 needs 'question_id', 'image'"),
         ("qa90_gpt4_answer.jsonl", '{"question_id": 1, "text": "x"}', "question 0: .* no answer"),
         ("caps_boxes_coco2014_val_80.jsonl", "[]", "question 0: .* lacks 0000.jpg"),

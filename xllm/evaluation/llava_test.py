@@ -14,36 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xllm.errors import ConfigError, XLLMError
-from xllm.evaluation.judge import Case, Review, Rule, describe, prompt, read_rows, read_rules, run_secret
+from xllm.errors import ConfigError, MediaError, XLLMError
+from xllm.evaluation.judge import Review, Rule, prompt, run_secret
+from xllm.evaluation.llava_files import Item, find_image, image_names, rows_of
 from xllm.files import write_atomic, write_jsonl_atomic
 from xllm.openai_api import Chat
 from xllm.translation import Translator
 
-QUESTIONS, QUESTIONS_ZH = "question90.jsonl", "question90_zh.json"
-REFERENCES, PICTURES, RULES = "qa90_gpt4_answer.jsonl", "caps_boxes_coco2014_val_80.jsonl", "rule.json"
 STEPS = ("questions", "answers", "english", "reviews")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 Row = dict[str, Any]
 Work = Callable[[list[str]], Iterator[tuple[str, Row | XLLMError]]]  # keys to rows, in any order
 Progress = Callable[[str, int, int], None]  # step, done, of how many
-
-
-@dataclass(frozen=True)
-class Item:
-    """A question about a picture that captions and boxes describe, and GPT-4's answer."""
-
-    id: str
-    category: str
-    question: str
-    image: str
-    context: str
-    reference: str
-
-    def case(self, answer: str) -> Case:
-        """What the judge is to see of an English answer."""
-        return Case(self.category, self.question, self.context, answer, self.reference)
 
 
 @dataclass(frozen=True)
@@ -68,32 +51,6 @@ class Done:
     def texts(self) -> dict[str, str]:
         """Texts by question."""
         return {name: row["text"] for name, row in self.rows.items()}
-
-
-def read_data(folder: Path) -> tuple[list[Item], dict[str, Rule]]:
-    """The questions of a folder in LLaVA's files, and the judge's rules. Raises ConfigError naming the file and row."""
-    questions = _rows(folder / QUESTIONS, "question_id", "image", "text", "category")
-    answers = {str(row["question_id"]): row["text"] for row in _rows(folder / REFERENCES, "question_id", "text")}
-    shown = {row["image"]: row for row in _rows(folder / PICTURES, "image", "captions", "instances")}
-    items = []
-    for row in questions:
-        name, image = str(row["question_id"]), row["image"]
-        if name not in answers or image not in shown:
-            lacking = f"{REFERENCES} has no answer to it" if name not in answers else f"{PICTURES} lacks {image}"
-            raise ConfigError(f"{folder / QUESTIONS}: question {name}: {lacking}")
-        context = describe(shown[image]["captions"], shown[image]["instances"])
-        items.append(Item(name, row["category"], row["text"], image, context, answers[name]))
-    if len({item.id for item in items}) < len(items):
-        raise ConfigError(f"{folder / QUESTIONS}: a question_id is there twice")
-    return items, read_rules(folder / RULES)
-
-
-def _rows(path: Path, *keys: str) -> list[Row]:
-    rows = read_rows(path)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or any(key not in row for key in keys):
-            raise ConfigError(f"{path}: row {number} needs {', '.join(map(repr, keys))}")
-    return rows
 
 
 class Run:
@@ -130,7 +87,7 @@ class Run:
         return self._keep("questions", list(texts), _translating(translator, texts))
 
     def answers(self, asked: Mapping[str, str], model: Callable[[], Any], name: str, images: Path, **options) -> Done:
-        """Greedy answers of `model()`, an XLLM, to questions about their pictures in the folder `images`.
+        """Greedy answers of `model()`, an XLLM, to questions about their images in the folder `images`.
 
         Raises ConfigError when there is no such folder.
         """
@@ -138,22 +95,25 @@ class Run:
         from xllm.manifest import keys
 
         if not images.is_dir():
-            raise ConfigError(f"{images}: no such folder; --images names that of the pictures (COCO val2014)")
+            raise ConfigError(f"{images}: no such folder; --images names that of the images (COCO val2014)")
         self._agree("model", name)
 
         def work(names: list[str]) -> Iterator[tuple[str, Row | XLLMError]]:
+            paths = {one: find_image(images, self.items[one].image) for one in names}
+            for one in (one for one in names if paths[one] is None):
+                tried = " nor ".join(image_names(self.items[one].image))
+                yield one, MediaError(f"{images}: there is neither {tried}")
+            found = [one for one in names if paths[one]]
             empty = dict.fromkeys(keys())
-            rows = [
-                empty | {"image": [str(images / self.items[one].image)], "instruction": asked[one]} for one in names
-            ]
-            for one, outcome in zip(names, answer_rows(model(), rows, GREEDY, **options), strict=True):
+            rows = [empty | {"image": [str(paths[one])], "instruction": asked[one]} for one in found]
+            for one, outcome in zip(found, answer_rows(model(), rows, GREEDY, **options) if rows else (), strict=True):
                 yield one, _text_row(one, outcome)
 
         return self._keep("answers", list(asked), work)
 
     def given(self, path: Path) -> Done:
         """Answers of a file with rows of a question_id and a text, also of a part of the questions."""
-        rows = _rows(path, "question_id", "text")
+        rows = rows_of(path, "question_id", "text")
         texts = {str(row["question_id"]): row["text"] for row in rows}
         if unknown := texts.keys() - self.items.keys():
             raise ConfigError(f"{path}: question {min(unknown)} is not in this data")
@@ -196,21 +156,33 @@ class Run:
                     wanted[key] = chat, row | {"swapped": swapped, "sample": sample}
 
         def work(keys: list[str]) -> Iterator[tuple[str, Row | XLLMError]]:
-            for place, reply in endpoint().ask([wanted[key][0] for key in keys]):
+            server = endpoint()
+            for place, reply in server.ask([wanted[key][0] for key in keys]):
                 row = wanted[keys[place]][1]
                 yield keys[place], reply if isinstance(reply, XLLMError) else row | {"content": reply}
+            if refused := server.refused(judge.model):
+                self._note("not sent to the judge as asked", refused)
 
         done = self._keep("reviews", list(wanted), work)
         return [Review(**{k: v for k, v in row.items() if k != "key"}) for row in done.rows.values()], done.failures
 
     def _agree(self, what: str, value: Any) -> None:
         """Note in `run.json` what a step is made with, or raise ConfigError where it was made with something else."""
-        path = self.folder / "run.json"
-        noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         own = _digest(value) if what == "questions" else value
-        if noted.setdefault(what, own) != own:
-            raise ConfigError(f"{path}: the {what} was {noted[what]}, not {own}; choose another -o for another run")
-        write_atomic(path, json.dumps(noted, ensure_ascii=False, indent=2) + "\n")
+        path, was = self.folder / "run.json", self.made_with.get(what, own)
+        if was != own:
+            raise ConfigError(f"{path}: the {what} was {was}, not {own}; choose another -o for another run")
+        self._note(what, own)
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """What stands in `run.json`."""
+        path = self.folder / "run.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def _note(self, what: str, value: Any) -> None:
+        noted = self.made_with | {what: value}
+        write_atomic(self.folder / "run.json", json.dumps(noted, ensure_ascii=False, indent=2) + "\n")
 
     def _keep(self, step: str, keys: Sequence[str], work: Work) -> Done:
         """The step's rows: those of its file, and the rest through `work`, each kept before it counts."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from xllm.errors import ConfigError
 from xllm.evaluation.bootstrap import interval
-from xllm.evaluation.judge import Judged, Scores
+from xllm.evaluation.judge import Judged
+from xllm.evaluation.scores import Scores
 
 ALL = "all"
 ORDER = ("conv", "detail", "complex")  # of the paper's columns; other categories follow by name
