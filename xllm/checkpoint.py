@@ -22,10 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import nn
 
-from xllm.config import Config, LoRAConfig, ModelConfig, read_yaml, to_yaml, validate
+from xllm.config import Config, LoRAConfig, ModelConfig, to_yaml, validate
 from xllm.errors import ConfigError
 from xllm.files import write_atomic
 from xllm.trust import from_hub, inside
+from xllm.yaml_files import read_yaml
 
 BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
 MARK = "complete"

@@ -4,62 +4,72 @@ Everything is frozen and checked: an unknown key is an error that names the near
 YAML is ever imported as code. `load_recipe` reads a file, applies `key=value` overrides and resolves paths.
 """
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from xllm.errors import ConfigError
+from xllm.nodes import Config, Kernel, Share, Transformer, check_blocks, validate
+from xllm.yaml_files import apply_override, fill_name, parse_override, read_recipe
 
 IGNORE = -100  # target id that carries no loss (PyTorch's convention)
 
 
-class Config(BaseModel):
-    """Base of every node: immutable, unknown keys rejected."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SpeechEncoderConfig(Config):
+class SpeechEncoderConfig(Transformer):
     """Speech encoder (paper A.3): 2-D convolution, conformer blocks, max-pooling after some of them; or Whisper's."""
 
     form: Literal["conformer", "whisper"] = Field("conformer", description="which also says what features it hears")
     pretrained: str | None = Field(None, description="whisper: folder or hub name that it begins from")
-    mels: int = Field(80, description="fbank bins")
-    channels: int = Field(256, description="channels of the stride-2 convolution")
-    width: int = 512
-    ffn: int = 2048
-    heads: int = 8
-    kernel: int = Field(31, description="depthwise kernel, in frames of the block's rate")
-    blocks: int = 18
+    mels: PositiveInt = Field(80, description="fbank bins")
+    channels: PositiveInt = Field(256, description="channels of the stride-2 convolution")
+    width: PositiveInt = 512
+    ffn: PositiveInt = 2048
+    heads: PositiveInt = 8
+    kernel: Kernel = Field(31, description="depthwise kernel, in frames of the block's rate")
+    blocks: PositiveInt = 18
     pool_after: tuple[int, ...] = Field((6, 12), description="halve the rate after these blocks, from 1")
-    dropout: float = 0.1
+    dropout: Share = 0.1
+
+    rotary: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _pools_are_after_blocks(self):
+        if self.form == "conformer":
+            check_blocks("pool_after", self.pool_after, self.blocks)
+        return self
 
 
 class CIFConfig(Config):
     """Continuous integrate-and-fire (paper 3.2.1): the weight predictor's convolution."""
 
-    channels: int = 512
-    kernel: int = 5
+    channels: PositiveInt = 512
+    kernel: Kernel = 5
 
 
-class DecoderConfig(Config):
+class DecoderConfig(Transformer):
     """Decoder of the CIF-based recogniser (paper A.3)."""
 
     form: Literal["nar", "ar"] = Field("nar", description="non-autoregressive, or autoregressive")
-    width: int = 512
-    ffn: int = 2048
-    heads: int = 8
-    blocks: int = 6
+    width: PositiveInt = 512
+    ffn: PositiveInt = 2048
+    heads: PositiveInt = 8
+    blocks: PositiveInt = 6
     visual_blocks: tuple[int, ...] = Field((3, 4), description="blocks that attend to visual features, from 1")
-    visual_width: int = Field(768, description="width of visual features (CLIP ViT-B/16: 768)")
+    visual_width: PositiveInt = Field(768, description="width of visual features (CLIP ViT-B/16: 768)")
     linguistic_blocks: tuple[int, ...] = Field((5, 6), description="blocks that attend to a caption's features")
-    linguistic_width: int = Field(768, description="width of linguistic features (bert-base-chinese: 768)")
-    dropout: float = 0.1
+    linguistic_width: PositiveInt = Field(768, description="width of linguistic features (bert-base-chinese: 768)")
+    dropout: Share = 0.1
     syllables: bool = Field(False, description="read CIF vectors as tonal syllables before characters")
+
+    rotary: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _a_block_attends_to_one_context(self):
+        check_blocks("visual_blocks and linguistic_blocks", self.visual_blocks + self.linguistic_blocks, self.blocks)
+        return self
 
 
 class RecognizerConfig(Config):
@@ -68,43 +78,51 @@ class RecognizerConfig(Config):
     encoder: SpeechEncoderConfig = SpeechEncoderConfig()
     cif: CIFConfig = CIFConfig()
     decoder: DecoderConfig = DecoderConfig()
-    label_smoothing: float = 0.1
-    quantity_weight: float = 1.0
-    ctc_weight: float = 0.25
-    syllable_weight: float = Field(1.0, description="cross-entropy of syllables, when the decoder has them")
+    label_smoothing: Share = 0.1
+    quantity_weight: NonNegativeFloat = 1.0
+    ctc_weight: NonNegativeFloat = 0.25
+    syllable_weight: NonNegativeFloat = Field(1.0, description="cross-entropy of syllables, when the decoder has them")
 
 
-class SpeechInterfaceConfig(Config):
+class SpeechInterfaceConfig(Transformer):
     """C-Former and S-Adapter (paper 3.1): a BERT transformer over CIF vectors, then one linear layer."""
 
     bert: str | None = Field("bert-base-chinese", description="pretrained BERT: folder or hub name")
-    width: int = 768
-    ffn: int = 3072
-    heads: int = 12
-    layers: int = 12
-    dropout: float = 0.1
-    max_tokens: int = Field(512, description="longest token sequence (BERT's positions)")
-    text_weight: float = Field(0.0, description="pull towards the LLM's embeddings of the text, one token a character")
+    width: PositiveInt = 768
+    ffn: PositiveInt = 3072
+    heads: PositiveInt = 12
+    layers: PositiveInt = 12
+    dropout: Share = 0.1
+    max_tokens: PositiveInt = Field(512, description="longest token sequence (BERT's positions)")
+    text_weight: NonNegativeFloat = Field(
+        0.0, description="pull towards the LLM's embeddings of the text, one token a character"
+    )
 
 
-class VisionEncoderConfig(Config):
+class VisionEncoderConfig(Transformer):
     """The frozen image encoder (paper 3.1): a timm vision transformer, or sizes to build one from scratch (stage 0)."""
 
     name: str | None = Field(
         None, description="timm model or folder, e.g. eva_giant_patch14_clip_224; none: the sizes below"
     )
     pretrained: bool = Field(False, description="fetch timm's weights of `name`")
-    blocks: int | None = Field(None, description="stop after this many blocks (ViT-g: 39); none: all")
-    size: int = Field(224, description="side of the square picture, in pixels")
+    blocks: PositiveInt | None = Field(None, description="stop after this many blocks (ViT-g: 39); none: all")
+    size: PositiveInt = Field(224, description="side of the square picture, in pixels")
     mean: tuple[float, float, float] = Field((0.48145466, 0.4578275, 0.40821073), description="CLIP's")
-    std: tuple[float, float, float] = Field((0.26862954, 0.26130258, 0.27577711), description="CLIP's")
-    patch: int = 14
-    channels: tuple[int, ...] = Field((), description="of convolutions before the transformer; 2^(n+1) is the patch")
-    width: int = 1408
-    depth: int = 40
-    heads: int = 16
-    drop_path: float = 0.0
-    redraw: float = Field(0.0, description="share of training pictures drawn again by another hand (features.redraw)")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        (0.26862954, 0.26130258, 0.27577711), description="CLIP's"
+    )
+    patch: PositiveInt = 14
+    channels: tuple[PositiveInt, ...] = Field(
+        (), description="of convolutions before the transformer; 2^(n+1) is the patch"
+    )
+    width: PositiveInt = 1408
+    depth: PositiveInt = 40
+    heads: PositiveInt = 16
+    drop_path: Share = 0.0
+    redraw: float = Field(
+        0.0, ge=0, le=1, description="share of training pictures drawn again by another hand (features.redraw)"
+    )
 
 
 class CaptionEncoderConfig(Config):
@@ -126,21 +144,23 @@ class ContextConfig(Config):
     linguistic: CaptionEncoderConfig | None = Field(None, description="none: the language model stands in")
 
 
-class VisionInterfaceConfig(Config):
+class VisionInterfaceConfig(Transformer):
     """Q-Former and I-Adapter, V-Adapter alike (paper 3.1; BLIP-2's sizes)."""
 
-    queries: int = Field(32, description="learned queries Q: embeddings a picture becomes")
-    width: int = 768
-    ffn: int = 3072
-    heads: int = 12
-    layers: int = 12
-    dropout: float = 0.1
+    queries: PositiveInt = Field(32, description="learned queries Q: embeddings a picture becomes")
+    width: PositiveInt = 768
+    ffn: PositiveInt = 3072
+    heads: PositiveInt = 12
+    layers: PositiveInt = 12
+    dropout: Share = 0.1
     draft: bool = Field(False, description="queries begin as the name that stage 0's classifier gives the picture")
     motion: bool = Field(False, description="with draft: the query after a film's name begins as what happens in it")
-    text_weight: float = Field(0.0, description="pull towards the LLM's embeddings of what is seen, where it is told")
+    text_weight: NonNegativeFloat = Field(
+        0.0, description="pull towards the LLM's embeddings of what is seen, where it is told"
+    )
 
 
-class LLMConfig(Config):
+class LLMConfig(Transformer):
     """The frozen language model: a folder or hub name, or sizes to build one from scratch (stage 0)."""
 
     name: str | None = Field(None, description="folder or hub name; none: built from the sizes below")
@@ -151,11 +171,13 @@ class LLMConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: as it is published")
     device_map: Literal["auto"] | None = Field(None, description="auto: spread over all devices, by accelerate")
     load_in: Literal["8bit", "4bit"] | None = Field(None, description="quantised while loading, by bitsandbytes")
-    width: int = 256
-    ffn: int = 768
-    heads: int = 4
-    layers: int = 6
-    max_tokens: int = 512
+    width: PositiveInt = 256
+    ffn: PositiveInt = 768
+    heads: PositiveInt = 4
+    layers: PositiveInt = 6
+    max_tokens: PositiveInt = 512
+
+    rotary: ClassVar[bool] = True
 
 
 class ModelConfig(Config):
@@ -168,7 +190,7 @@ class ModelConfig(Config):
     vision: VisionEncoderConfig | None = Field(None, description="image encoder; none: a system without eyes")
     image: VisionInterfaceConfig = Field(VisionInterfaceConfig(), description="image and video interface")
     blip2: str | None = Field(None, description="BLIP-2, folder or hub name: ViT and Q-Former begin as its own")
-    frames: int = Field(8, description="frames T sampled from a film")
+    frames: PositiveInt = Field(8, description="frames T sampled from a film")
     llm: LLMConfig = LLMConfig()
 
     def trained(self, parts: Iterable[str]) -> "ModelConfig":
@@ -186,20 +208,37 @@ class LoRAConfig(Config):
     """Low-rank updates of the language model's linear layers (Hu et al. 2021), which otherwise stays frozen."""
 
     rank: int = Field(8, gt=0)
-    alpha: float = Field(16.0, description="updates are scaled by alpha / rank")
+    alpha: PositiveFloat = Field(16.0, description="updates are scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[str, ...] = Field((), description="names of layers, e.g. q_proj; none: all linear ones but the head")
 
 
 class ScheduleConfig(Config):
-    """Learning rate over optimiser steps: warm up, hold, then decay."""
+    """Learning rate over optimiser steps: warm up, hold, then decay; without anything, a constant rate."""
 
-    kind: Literal["tri-stage", "cosine"] = Field("tri-stage", description="shape of the decay: exponential or cosine")
-    warmup: int = 0
-    hold: int = 0
-    decay: int = Field(1, gt=0)
-    start_lr: float = Field(1e-6, description="rate at step 0 of the warm-up")
-    min_lr: float = Field(1e-8, description="rate after the decay")
+    kind: Literal["constant", "tri-stage", "cosine"] = Field(
+        "constant", description="after the warm-up: nothing, or a decay, exponential or along half a cosine"
+    )
+    warmup: NonNegativeInt = 0
+    hold: NonNegativeInt = Field(0, description="steps between warm-up and decay")
+    decay: PositiveInt | None = Field(None, description="steps from the peak to min_lr")
+    start_lr: NonNegativeFloat = Field(1e-6, description="rate at step 0 of the warm-up")
+    min_lr: NonNegativeFloat = Field(1e-8, description="rate after the decay")
+
+    @model_validator(mode="after")
+    def _the_kind_has_what_it_needs(self):
+        if self.kind == "constant" and (self.hold or self.decay):
+            raise ValueError("a constant rate has no hold and no decay; say kind: tri-stage or cosine")
+        if self.kind != "constant" and self.decay is None:
+            raise ValueError(f"{self.kind} needs decay: the steps from the peak to min_lr")
+        if self.kind == "tri-stage" and self.min_lr == 0:
+            raise ValueError("an exponential decay never gets to min_lr 0; give it more, or say kind: cosine")
+        return self
+
+    @property
+    def end(self) -> int | None:
+        """The step at which the decay ends, if there is one."""
+        return self.decay and self.warmup + self.hold + self.decay
 
 
 class Expected(Config):
@@ -218,36 +257,48 @@ class StageConfig(Config):
     start_from: tuple[Path, ...] = Field((), description="checkpoint folders to take parts from")
     trains: tuple[str, ...] = Field((), description="layers that move, of those that the stage trains; none: all")
     lora: LoRAConfig | None = Field(None, description="stages 2 and 3: train this beside them; the paper does not")
-    train: tuple[Path, ...] = Field(description="manifests")
+    train: tuple[Path, ...] = Field(min_length=1, description="manifests")
     dev: tuple[Path, ...] = ()
     output: Path = Field(description="folder of the run")
     cache: Path | None = Field(None, description="folder of computed features; none: beside the run, without fbanks")
     cache_gb: float = Field(100.0, gt=0, description="of that folder; what was not used for longest is deleted first")
 
-    epochs: int = 1
-    batch_cost: int = Field(20_000, description="padded size of a batch: fbank frames, or tokens without speech")
-    max_cost: int = Field(3_000, description="longer samples are dropped and counted")
-    window: int = Field(50, description="batches in one window of length-sorting")
-    accumulate: int = 1
+    epochs: PositiveInt = 1
+    batch_cost: PositiveInt = Field(
+        20_000, description="padded size of a batch: fbank frames, or tokens without speech"
+    )
+    max_cost: PositiveInt = Field(3_000, description="longer samples are dropped and counted")
+    window: PositiveInt = Field(50, description="batches in one window of length-sorting")
+    accumulate: PositiveInt = 1
     gpus: int = Field(1, gt=0, description="that the batch is meant for, and estimates")
     expected: Expected | None = Field(None, description="samples, before the data are there")
-    workers: int = 0
-    views: int = Field(1, description="stage 2: differently augmented versions of each utterance in the cache")
+    workers: NonNegativeInt = 0
+    views: PositiveInt = Field(1, description="stage 2: differently augmented versions of each utterance in the cache")
     augment: bool = Field(True, description="SpecAugment and speed perturbation; crops; without, tokens are kept")
-    flat_start: int = Field(0, description="stage 1: first epochs, tokens spread evenly over sound, no augmentation")
+    flat_start: NonNegativeInt = Field(
+        0, description="stage 1: first epochs, tokens spread evenly over sound, no augmentation"
+    )
 
-    lr: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    schedule: ScheduleConfig = ScheduleConfig()
+    lr: PositiveFloat = 3e-4
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    weight_decay: NonNegativeFloat = 0.01
+    clip: NonNegativeFloat = Field(1.0, description="largest norm of the gradients; 0: any")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="none: a constant rate")
     compile: bool = Field(
         False, description="the LLM, by torch.compile: some minutes at first, then less memory and time"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on GPU")
-    average: int = Field(1, description="average this many best epochs, by dev loss")
-    log_every: int = 20
-    save_every: int = Field(500, description="optimiser steps between checkpoints")
+    average: PositiveInt = Field(1, description="average this many best epochs, by dev loss")
+    log_every: PositiveInt = 20
+    save_every: PositiveInt = Field(500, description="optimiser steps between checkpoints")
+
+    @model_validator(mode="after")
+    def _lr_is_the_highest_rate(self):
+        schedule = self.schedule
+        for name, used in (("start_lr", schedule.warmup), ("min_lr", schedule.decay)):
+            if used and getattr(schedule, name) > self.lr:
+                raise ValueError(f"schedule.{name} {getattr(schedule, name)} is above lr {self.lr}")
+        return self
 
 
 class Recipe(Config):
@@ -257,7 +308,7 @@ class Recipe(Config):
     """
 
     name: str
-    seed: int = 1
+    seed: int = Field(1, ge=0, lt=2**32)
     model: ModelConfig = ModelConfig()
     stages: dict[str, StageConfig] = {}
 
@@ -272,112 +323,28 @@ class Recipe(Config):
         raise ConfigError(f"{asked} {problem} {self.name!r}; it has: {have or 'no stages'}")
 
 
-def _first_error(error: ValidationError, source: str, root: type[BaseModel]) -> ConfigError:
-    """One line for the first problem, with the nearest known key for an unknown one."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "value_error":
-        return ConfigError(": ".join(filter(None, [source, where, str(problem["ctx"]["error"])])))
-    if problem["type"] != "extra_forbidden":
-        return ConfigError(f"{source}: {where}: {problem['msg']} (got {problem['input']!r})")
-    node: Any = root
-    for part in problem["loc"][:-1]:
-        node = _config_of(node.model_fields[part].annotation) if part in node.model_fields else StageConfig
-    known = list(node.model_fields)
-    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return ConfigError(f"{source}: unknown key {where!r}; {hint}")
-
-
-def _config_of(annotation: Any) -> type[Config]:
-    """The configuration in the type of a field: itself, or what is optional or many."""
-    inner = (kind for kind in get_args(annotation) if isinstance(kind, type) and issubclass(kind, Config))
-    return next(inner, annotation)
-
-
-def validate(model: type[Config], data: Any, source: str) -> Any:
-    """Build `model` from plain data; raises ConfigError (one line, naming `source` and the key)."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise _first_error(error, source, model) from None
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the plain data of a YAML file; raises ConfigError when it is missing or not YAML."""
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
-
-
-def apply_overrides(data: dict, overrides: list[str], stage_key: str | None = None) -> None:
-    """Set `a.b.c=value` (value in YAML) in `data`; keys that are no recipe field go to the chosen stage."""
-    for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"override {override!r} is not of the form key=value")
-        path = key.split(".")
-        if path[0] not in Recipe.model_fields and stage_key is not None:
-            path = ["stages", stage_key, *path]
-        node = data
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
-        node[path[-1]] = yaml.safe_load(value)
-
-
 def load_recipe(path: Path, overrides: list[str] = (), stage: int | None = None, modality: str | None = None) -> Recipe:
     """Read a recipe, apply overrides (bare keys belong to the chosen stage) and check every key.
 
-    Raises ConfigError for a missing file, broken YAML, an unknown key or a value of the wrong type.
+    Raises ConfigError for a missing file, broken YAML, an unknown key or a value that cannot be.
     """
-    data = _with_base(path)
-    stages = data.get("stages") or {}
+    data = read_recipe(path)
+    stages = data.get("stages")
     keys = [
         key
-        for key, value in stages.items()
+        for key, value in (stages.items() if isinstance(stages, dict) else ())
         if isinstance(value, dict)
         and value.get("stage") == stage
         and modality in (None, value.get("modality", "speech"))
     ]
-    apply_overrides(data, list(overrides), keys[0] if len(keys) == 1 else None)
-    data["stages"] = _named(data.get("stages") or {}, str(data.get("name")))
+    for override in overrides:
+        key, value = parse_override(override)
+        parts = key.split(".")
+        if parts[0] not in Recipe.model_fields and len(keys) == 1:
+            parts = ["stages", keys[0], *parts]
+        data = apply_override(data, parts, value, override)
+    data["stages"] = fill_name(data.get("stages") or {}, str(data.get("name")))
     return validate(Recipe, data, str(path))
-
-
-def _with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict:
-    """The data of a recipe laid over that of its base."""
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of name, model and stages")
-    base = data.pop("base", None)
-    if base is None:
-        return data
-    if not isinstance(base, str) or path in seen:
-        raise ConfigError(f"{path}: 'base' names another recipe, beside this one")
-    return _laid_over(_with_base(Path(path).parent / base, (*seen, path)), data)
-
-
-def _laid_over(base: dict, data: dict) -> dict:
-    """`base` with the values of `data` in their places; what is a mapping in both, key by key."""
-    both = dict(base)
-    for key, value in data.items():
-        inner = isinstance(base.get(key), dict) and isinstance(value, dict)
-        both[key] = _laid_over(base[key], value) if inner else value
-    return both
-
-
-def _named(data: Any, name: str) -> Any:
-    """The data with the recipe's name where its strings say `$name`."""
-    if isinstance(data, str):
-        return data.replace("$name", name)
-    if isinstance(data, list):
-        return [_named(each, name) for each in data]
-    return {key: _named(value, name) for key, value in data.items()} if isinstance(data, dict) else data
 
 
 def to_yaml(config: Config) -> str:

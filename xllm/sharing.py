@@ -7,11 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from xllm import checkpoint
-from xllm.config import CaptionEncoderConfig, LLMConfig, ModelConfig, Recipe, read_yaml, validate
+from xllm.config import CaptionEncoderConfig, LLMConfig, ModelConfig, Recipe, validate
 from xllm.context import encoders
 from xllm.errors import ConfigError, ManifestError
 from xllm.files import write_atomic
 from xllm.trust import from_hub, inside
+from xllm.yaml_files import read_yaml
 
 LICENCES = {  # of frozen parts that are not in the folder, by the beginning of their names
     "THUDM/chatglm-6b": "ChatGLM-6B model licence: research; commercial use after registration",

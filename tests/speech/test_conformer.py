@@ -42,8 +42,6 @@ def test_paper_sizes_are_the_default():
         assert SpeechEncoder(config).rate == 8
 
 
-def test_wrong_number_of_bins_and_pools_outside_blocks_raise(encoder):
+def test_wrong_number_of_bins_raises(encoder):
     with pytest.raises(ValueError, match="40 bins.*80"):
         encoder(torch.zeros(1, 10, 40), torch.tensor([10]))
-    with pytest.raises(ValueError, match="pool_after"):
-        SpeechEncoder(SMALL.model_copy(update={"pool_after": (4,)}))

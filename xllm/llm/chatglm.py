@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from transformers import DynamicCache
 
@@ -26,16 +27,16 @@ class ChatGLMConfig(Config):
 
     model_config = {"frozen": True, "extra": "ignore"}
 
-    vocab_size: int = 130528
-    hidden_size: int = 4096
-    inner_hidden_size: int = 16384
-    num_layers: int = 28
-    num_attention_heads: int = 32
-    layernorm_epsilon: float = 1e-5
-    max_sequence_length: int = 2048
-    gmask_token_id: int = 130001
-    bos_token_id: int = 130004  # <sop>
-    eos_token_id: int = 130005  # <eop>
+    vocab_size: PositiveInt = 130528
+    hidden_size: PositiveInt = 4096
+    inner_hidden_size: PositiveInt = 16384
+    num_layers: PositiveInt = 28
+    num_attention_heads: PositiveInt = 32
+    layernorm_epsilon: PositiveFloat = 1e-5
+    max_sequence_length: PositiveInt = 2048
+    gmask_token_id: NonNegativeInt = 130001
+    bos_token_id: NonNegativeInt = 130004  # <sop>
+    eos_token_id: NonNegativeInt = 130005  # <eop>
 
     @property
     def num_hidden_layers(self) -> int:

@@ -104,8 +104,6 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__()
-        if bad := [after for after in config.pool_after if not 1 <= after <= config.blocks]:
-            raise ValueError(f"pool_after {bad} outside blocks 1..{config.blocks}")
         self.config = config
         self.subsample = nn.Conv2d(1, config.channels, 3, stride=2, padding=1)
         self.project = nn.Linear(config.channels * ((config.mels + 1) // 2), config.width)

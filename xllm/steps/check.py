@@ -23,7 +23,7 @@ class Check(Config):
 
     min_seconds: float = Field(0.1, ge=0, description="shortest speech")
     max_seconds: float = Field(30.0, gt=0, description="longest speech: fbank frames of a batch are limited")
-    max_characters: int | None = Field(None, description="longest response")
+    max_characters: int | None = Field(None, gt=0, description="longest response")
 
     def __call__(self, rows: list[Row]) -> Made:
         return [self._check(row) for row in rows]

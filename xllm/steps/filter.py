@@ -21,14 +21,16 @@ class Filter(Config):
     """Rows within all of the limits that are given; what a row does not have, a picture say, is not looked at."""
 
     clip: str | None = Field(None, description="CLIP or Chinese-CLIP, hub name or folder; none: texts may say anything")
-    min_similarity: float = Field(0.45, description="cosine of picture and text; the paper's for Wukong (A.1)")
+    min_similarity: float = Field(
+        0.45, ge=-1, le=1, description="cosine of picture and text; the paper's for Wukong (A.1)"
+    )
     text: str = Field("response", description="key that is compared with the picture")
-    min_side: int | None = Field(None, description="shorter side of a picture, in pixels")
-    max_aspect: float | None = Field(None, description="longer side of a picture over its shorter one")
-    min_seconds: float | None = Field(None, description="of speech or film")
-    max_seconds: float | None = Field(None, description="of speech or film")
-    min_characters: int | None = Field(None, description="of the response")
-    max_characters: int | None = Field(None, description="of the response")
+    min_side: int | None = Field(None, gt=0, description="shorter side of a picture, in pixels")
+    max_aspect: float | None = Field(None, ge=1, description="longer side of a picture over its shorter one")
+    min_seconds: float | None = Field(None, ge=0, description="of speech or film")
+    max_seconds: float | None = Field(None, gt=0, description="of speech or film")
+    min_characters: int | None = Field(None, ge=0, description="of the response")
+    max_characters: int | None = Field(None, gt=0, description="of the response")
     unique: tuple[str, ...] = Field((), description="keys by which the first of equal rows is kept")
     batch_size: int = Field(64, gt=0, description="pictures at once")
     device: str = "auto"

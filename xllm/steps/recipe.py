@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
-from xllm.config import Config, read_yaml, validate
+from xllm.config import Config, validate
 from xllm.corpora.corpus import convert
 from xllm.corpora.raw import Raw
 from xllm.corpora.table import CORPORA
@@ -24,6 +23,7 @@ from xllm.errors import ConfigError, XLLMError
 from xllm.steps.rows import Report, count_lines
 from xllm.steps.run import Mapper, serial, sidecar
 from xllm.steps.table import STEPS, paths_in, perform
+from xllm.yaml_files import parse_override, read_yaml
 
 
 class CorpusOptions(Config):
@@ -55,11 +55,12 @@ def load_tasks(path: Path, overrides: Sequence[str] = ()) -> list[Task]:
     recipe = validate(DataRecipe, read_yaml(path), str(path))
     changes: list[tuple[str, str, Any]] = []
     for override in overrides:
-        name, sign, value = override.partition("=")
+        form = f"step.key=value with a step of {path}"
+        name, value = parse_override(override, form)
         do, dot, key = name.partition(".")
-        if not sign or not dot or do not in {step.get("do") for step in recipe.steps}:
-            raise ConfigError(f"override {override!r} is not of the form step.key=value with a step of {path}")
-        changes.append((do, key, yaml.safe_load(value)))
+        if not dot or do not in {step.get("do") for step in recipe.steps}:
+            raise ConfigError(f"override {override!r} is not of the form {form}")
+        changes.append((do, key, value))
     return [_task(dict(step), changes, f"{path}: step {number}") for number, step in enumerate(recipe.steps, 1)]
 
 

@@ -36,7 +36,7 @@ class Synthesize(Config):
     command: str | None = Field(None, description="or a program, with {text} and {out}, a .wav, and perhaps {voice}")
     text: str = Field("response", description="key that is spoken")
     voices: int = Field(1, gt=0, description="speakers, numbered from 0")
-    timeout: float = Field(120.0, description="seconds that a program may take for one text")
+    timeout: float = Field(120.0, gt=0, description="seconds that a program may take for one text")
     folder: Path = Field(Path("speech"), description="where the files go: beside the manifest")
     scratch: Path = Field(Path("."), description="for files in the making, on the same disk")
     device: str = "auto"
