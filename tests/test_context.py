@@ -147,7 +147,7 @@ def test_the_language_model_reads_a_caption_as_text(small_config):
     asked = []
     build = model.prompt.build
     model.prompt.build = lambda llm, instructions, media: asked.extend(instructions) or build(llm, instructions, media)
-    sights = [None, ContextReader(model, "xllm")((), "天地人")]
+    sights = [None, ContextReader(model, "xllm")((), " 天地人。")]
     model.transcribe([torch.randn(16000)] * 2, "xllm", sights)
     plain, captioned = sorted(set(asked), key=len)
-    assert captioned == f"{plain}。图片内容：天地人"
+    assert captioned == f"图片内容：天地人。{plain}"

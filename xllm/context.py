@@ -107,7 +107,7 @@ def recognition_loss(
     model: "XLLM", images: Sequence[Tensor | None], captions: Sequence[str | None], **batch: Any
 ) -> dict[str, Tensor]:
     """Stage 1 with images [1, 3, H, W] and captions beside some utterances (paper A.3)."""
-    kinds, written = encoders(model.config), [caption or None for caption in captions]
+    kinds, written = encoders(model.config), [caption and caption.strip() or None for caption in captions]
     visual = _where_given(images if "images" in kinds else (), lambda given: _encode_images(model, given))
     linguistic = _where_given(written if "captions" in kinds else (), lambda given: _encode_captions(model, given))
     return model.recognizer.losses(**batch, **features(model.config.recognizer.decoder, visual, linguistic))
@@ -162,6 +162,7 @@ class ContextReader:
 
     def __call__(self, images: Sequence[Any], caption: str | None) -> Sight | None:
         """Of one utterance, images by their files; None where there is nothing. Raises MediaError, ConfigError."""
+        caption = caption and caption.strip() or None
         given = {"images": bool(images), "captions": bool(caption)}
         if not any(given.values()):
             return None

@@ -36,8 +36,8 @@ def fill(told: str, size: int) -> str:
 
 
 def captioned(instruction: str, caption: str | None) -> str:
-    """An instruction, and behind it what an image shows in words, where these are given."""
-    return f"{instruction}。图片内容：{caption}" if caption else instruction
+    """An instruction, and before it what an image shows in words, where these are given."""
+    return f"图片内容：{caption.rstrip('。')}。{instruction}" if caption else instruction
 
 
 class PromptBatch(NamedTuple):

@@ -52,6 +52,7 @@ def test_resume_notices_another_picture(xllm, seeing):
 def test_with_nothing_beside_speech_or_a_bad_picture(xllm, seeing):
     code, out, err = xllm("masr", EXAMPLES[0], "--model", seeing / "seeing")
     assert code == 1 and out == "" and "give --image or --caption" in err
+    assert xllm("masr", EXAMPLES[0], "--model", seeing / "seeing", "--caption", " ")[0] == 1
     (seeing / "bad.png").write_text("not a picture")
     code, _, err = xllm("masr", EXAMPLES[0], "--image", seeing / "bad.png", "--model", seeing / "seeing")
     assert code == 1 and "bad.png" in err

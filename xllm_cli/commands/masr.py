@@ -58,7 +58,7 @@ def masr(
     seen = []
     for source in sources:
         source = replace(source, pictures=source.pictures or tuple(image or ()), caption=source.caption or caption)
-        if source.pictures or source.caption:
+        if source.pictures or (source.caption or "").strip():
             seen.append(source)
         else:
             failures.append(Failure(source.path, f"{source.path}: no picture: give --image or --caption, {MANIFEST}"))
