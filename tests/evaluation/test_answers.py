@@ -35,9 +35,13 @@ def test_swapping_shows_something_with_another_answer():
 def test_rows_are_drawn_by_seed(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text("".join(json.dumps({"id": str(i), "response": "猫"}) + "\n" for i in range(20)))
-    assert len(read_questions(path)) == 20
-    drawn = [[row["id"] for row in read_questions(path, 5, seed)] for seed in (1, 1, 2)]
+    assert len(read_questions(path)[0]) == 20
+    drawn = [[row["id"] for row in read_questions(path, 5, seed)[0]] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2] and len(set(drawn[0])) == 5
+    with path.open("ab") as lines:
+        lines.write(b'{"id": "\xff", "response": "x"}\n')
+    rows, broken = read_questions(path)
+    assert len(rows) == 20 and [str(error).split(": ")[0] for error in broken] == [f"{path}:21"]
     path.write_text('{"id": "x"}\n')
     with pytest.raises(ManifestError, match="no row has a 'response'"):
         read_questions(path)
@@ -52,8 +56,8 @@ def test_a_row_that_cannot_be_asked_does_not_disturb_the_others(small_system, tm
         {"id": "4", "instruction": "人", "response": "地"},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = list(answers(small_system, read_questions(path), batch_size=3, max_tokens=3))
+    asked = list(answers(small_system, read_questions(path)[0], batch_size=3, max_tokens=3))
     assert [isinstance(a, XLLMError) for a in asked] == [False, True, True, False]
     assert str(asked[1]).startswith("2: ") and "nothing is asked" in str(asked[2])
-    alone = list(answers(small_system, read_questions(path)[3:], max_tokens=3))
+    alone = list(answers(small_system, read_questions(path)[0][3:], max_tokens=3))
     assert asked[3] == alone[0]

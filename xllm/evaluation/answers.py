@@ -14,7 +14,7 @@ from typing import Any
 from xllm.chat import answer_rows
 from xllm.errors import ManifestError, XLLMError
 from xllm.generation import GREEDY
-from xllm.manifest import iterate_manifest
+from xllm.manifest import samples
 from xllm.modalities import MODALITIES
 from xllm.text import normalize
 
@@ -50,12 +50,17 @@ class Accuracy:
     questions: int
 
 
-def read_questions(manifest: Path, limit: int | None = None, seed: int = 0) -> list[dict]:
-    """Rows with a response, or `limit` of them drawn by `seed`. Raises ManifestError, also when there are none."""
-    rows = [row for row in iterate_manifest(manifest) if row["response"]]
+def read_questions(manifest: Path, limit: int | None = None, seed: int = 0) -> tuple[list[dict], list[ManifestError]]:
+    """Rows with a response, or `limit` of them drawn by `seed`, and what is wrong with other lines.
+
+    Raises ManifestError, also when there are none.
+    """
+    found = list(samples(manifest))
+    broken = [error for error in found if isinstance(error, ManifestError)]
+    rows = [row for row in found if not isinstance(row, ManifestError) and row["response"]]
     if not rows:
-        raise ManifestError(f"{manifest}: no row has a 'response' to compare with")
-    return rows if limit is None or limit >= len(rows) else random.Random(seed).sample(rows, limit)
+        raise broken[0] if broken else ManifestError(f"{manifest}: no row has a 'response' to compare with")
+    return rows if limit is None or limit >= len(rows) else random.Random(seed).sample(rows, limit), broken
 
 
 def swapped(rows: Sequence[dict]) -> list[dict]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from xllm.errors import ConfigError, ManifestError, XLLMError
 from xllm.evaluation.bootstrap import interval
-from xllm.manifest import parse_line
+from xllm.manifest import located
 from xllm.text import normalize
 
 
@@ -101,30 +101,19 @@ def read_references(manifest: Path) -> tuple[list[Utterance], list[str]]:
     """
     utterances: list[Utterance] = []
     failures: list[str] = []
-    try:
-        with manifest.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    try:
-                        utterances.append(_utterance(line, f"{manifest}:{number}", manifest.parent))
-                    except ManifestError as error:
-                        failures.append(str(error))
-    except OSError as error:
-        raise ManifestError(f"{manifest}: cannot read the manifest: {error.strerror}; give a .jsonl file") from None
+    for where, sample in located(manifest):
+        if isinstance(sample, ManifestError):
+            failures.append(str(sample))
+        elif not sample["speech"] or sample["response"] is None:
+            failures.append(f"{where}: needs 'speech' and 'response'")
+        else:
+            pictures = tuple(sample["image"] or ())
+            utterances.append(
+                Utterance(sample["id"], sample["speech"], sample["response"], pictures, sample["caption"])
+            )
     if not utterances and not failures:
         raise ManifestError(f"{manifest}: no samples in this manifest")
     return utterances, failures
-
-
-def _utterance(line: bytes, where: str, folder: Path) -> Utterance:
-    try:
-        row = parse_line(line.decode("utf-8"), where)
-    except UnicodeDecodeError:
-        raise ManifestError(f"{where}: not UTF-8; save the manifest as UTF-8") from None
-    if not row["speech"] or row["response"] is None:
-        raise ManifestError(f"{where}: needs 'speech' and 'response'")
-    pictures = tuple(str(folder / picture) for picture in row["image"] or ())
-    return Utterance(row["id"], str(folder / row["speech"]), row["response"], pictures, row["caption"])
 
 
 def deaf_to_pictures(utterances: Sequence[Utterance]) -> list[Utterance]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from xllm.errors import ManifestError
-from xllm.manifest import load_row
+from xllm.manifest import lines_of, load_row
 from xllm.modalities import MODALITIES
 
 
@@ -54,21 +54,15 @@ def read_rows(path: Path) -> Iterator[dict | Dropped]:
     """
     path = Path(path)
     folder = str(path.parent)
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                where = f"{path.name}:{number}"
-                try:
-                    row = load_row(line.decode(), where)
-                except (ManifestError, UnicodeDecodeError) as error:
-                    yield Dropped(where, "not a sample", str(error), failed=True)
-                    continue
-                row.setdefault("id", where)
-                yield map_media(row, lambda name, folder=folder: os.path.join(folder, name))
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from None
+    for number, line in lines_of(path):
+        where = f"{path.name}:{number}"
+        try:
+            row = load_row(line, where)
+        except ManifestError as error:
+            yield Dropped(where, "not a sample", str(error), failed=True)
+            continue
+        row.setdefault("id", where)
+        yield map_media(row, lambda name: os.path.join(folder, name))
 
 
 def map_media(row: dict, change) -> dict:

@@ -106,13 +106,15 @@ def answers(
     from xllm.files import write_atomic, write_jsonl_atomic
 
     show_warnings(quiet)
-    rows = read_questions(manifest, limit, seed)
+    rows, broken = read_questions(manifest, limit, seed)
+    for error in broken:
+        note(f"error: {error}")
     if output:
         check_writable(output)
     loaded = _load(model, device)
     settings = {"manifest": str(manifest), "model": model}
     summary: dict = dict(settings)
-    failed, samples = 0, []
+    failed, samples = len(broken), []
     with progress_bar(quiet) as bar:
         for name, asked in {"right": rows, **({"swapped": swapped(rows)} if swap else {})}.items():
             task = bar.add_task(name, total=len(asked))
@@ -137,7 +139,7 @@ def answers(
     if output:
         figures = {name: value for name, value in summary.items() if name not in settings}
         tables = {"By what was shown": answer_table({name: figures[name] for name in figures if name != "failed"})}
-        notes = [f"{failed} of {len(samples)} failed and are left out."] if failed else []
+        notes = [f"{failed} of {len(samples) + len(broken)} failed and are left out."] if failed else []
         settings |= {"limit": limit, "seed": seed, "batch_size": batch_size, "device": device}
         report.write(output, report.Report("Answers", tables, figures, samples, settings, notes, command_line()))
     if failed:
