@@ -88,3 +88,8 @@ def write_animation(path: Path, frames: Iterable[np.ndarray]) -> Path:
     first, *others = map(Image.fromarray, frames)
     first.save(path, save_all=True, append_images=others, duration=100, lossless=True, kmax=1)  # else WebP loses alpha
     return path
+
+
+def put_contents(file, queue) -> None:
+    """What a process that was spawned reads of an open file: its target must be importable there."""
+    queue.put((file.name, file.read()))

@@ -7,6 +7,7 @@ import os
 import tempfile
 
 import pytest
+from media_files import put_contents
 
 from xllm import spool as module
 from xllm.errors import MediaError
@@ -29,17 +30,13 @@ def test_what_was_read_can_be_read_again_and_has_no_name(tmp_path, monkeypatch):
     assert kept.read() == b"0123456789" and kept.seek(-3, os.SEEK_END) == 7 and kept.read(2) == b"78"
 
 
-def _read(kept, queue):
-    queue.put((kept.name, kept.read()))
-
-
 def test_another_process_reads_it_from_its_beginning():
     with pipe(b"0123456789") as file:
         kept = spool(file, "talk")
     kept.read(5)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=_read, args=(kept, queue))
+    process = context.Process(target=put_contents, args=(kept, queue))
     process.start()
     assert queue.get(timeout=60) == ("talk", b"0123456789")
     process.join()
