@@ -235,3 +235,11 @@ def test_what_the_judge_did_not_take_is_said_once_and_stands_in_the_report(xllm,
         assert code == 0 and "6 of 6" in out and err.count("warning: ") == warnings
         settings = json.loads((tmp_path / "run" / "report.json").read_text())["settings"]
         assert settings["run"]["not sent to the judge as asked"] == ["seed"]
+
+
+def test_help_names_the_defaults(xllm):
+    code, out, _ = xllm("eval", "llava-test", "--help")
+    words = " ".join(out.replace("│", " ").split())
+    assert code == 0
+    for default in ("(this one, or llava_test)", "(llava_test_run)", "(tiny)", "(gpt-4o-mini)", "[default: 0.1]"):
+        assert default in words

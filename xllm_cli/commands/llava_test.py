@@ -66,12 +66,15 @@ class _Found:
 def llava_test(
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with LLaVA-test's files. [this one, or llava_test]", rich_help_panel=ASKED),
+        typer.Option(
+            help="Folder with LLaVA-test's files.", show_default="this one, or llava_test", rich_help_panel=ASKED
+        ),
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of COCO's images, under LLaVA's names or COCO's. [images or val2014, in --data or here]",
+            help="Folder of COCO's images, under LLaVA's names or COCO's.",
+            show_default="images or val2014, in --data or here",
             rich_help_panel=ASKED,
         ),
     ] = None,
@@ -80,7 +83,8 @@ def llava_test(
         typer.Option(
             "--output",
             "-o",
-            help="Folder of the run, which goes on with what is there, and of the report. [llava_test_run]",
+            help="Folder of the run, which goes on with what is there, and of the report.",
+            show_default=str(OUTPUT),
             rich_help_panel=ASKED,
         ),
     ] = None,
@@ -91,7 +95,9 @@ def llava_test(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Who answers: a model of the package or a checkpoint folder. [tiny]", rich_help_panel=ANSWERS
+            help="Who answers: a model of the package or a checkpoint folder.",
+            show_default="tiny",
+            rich_help_panel=ANSWERS,
         ),
     ] = None,
     answers: Annotated[
@@ -101,8 +107,8 @@ def llava_test(
     translator: Annotated[
         str | None,
         typer.Option(
-            help="Who translates: a file of translations, a folder of mBART-50, or a chat model. [--judge-model; "
-            "question90_zh.json for the questions where --data has it]",
+            help="Who translates: a file of translations, a folder of mBART-50, or a chat model.",
+            show_default="--judge-model; question90_zh.json for the questions where --data has it",
             rich_help_panel=ANSWERS,
         ),
     ] = None,
@@ -112,7 +118,9 @@ def llava_test(
     judge_model: Annotated[
         str | None,
         typer.Option(
-            help=f"A chat model at OPENAI_BASE_URL, with OPENAI_API_KEY. [{JUDGE_MODEL}]", rich_help_panel=JUDGE
+            help="A chat model at OPENAI_BASE_URL, with OPENAI_API_KEY.",
+            show_default=JUDGE_MODEL,
+            rich_help_panel=JUDGE,
         ),
     ] = None,
     both_orders: Annotated[
