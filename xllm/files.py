@@ -2,26 +2,50 @@
 
 import json
 import os
-import threading
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+_BEGINNING, _END = ".xllm-", ".tmp"  # of files in the making, whose own names may be as long as names can be
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write text (UTF-8) to `path`, making its folder; a reader sees the old file or the new one, never a part."""
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
+    """A file to write (text is UTF-8) that takes the place of `path` at the end of the block, if nothing was raised.
+
+    Its folder is made. A reader sees the old file or the new one, never a part. Any OSError names `path`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f"{_BEGINNING}{secrets.token_hex(8)}{_END}")
     try:
-        with temporary.open("w", encoding="utf-8") as out:
-            out.write(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as out:
+            yield out
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write text as `replacing` does."""
+    with replacing(path) as out:
+        out.write(text)
 
 
 def write_jsonl_atomic(path: Path, rows: Iterable[dict]) -> None:
     """Write one JSON object a line, atomically."""
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes left in the making in a folder where nobody else writes now."""
+    for path in Path(folder).glob(f"{_BEGINNING}*{_END}"):
+        path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from xllm.ahead import ahead
 from xllm.context import ContextReader
 from xllm.errors import MediaError, XLLMError
-from xllm.media import stream_audio
+from xllm.media import existing, stream_audio
 from xllm.segment import Piece, cut, find_speech
 from xllm.transcript import Recording, Segment, Token, Transcript
 
@@ -28,8 +28,13 @@ class Source:
     id: str
     path: str
     file: BinaryIO | None = None
-    pictures: tuple[str, ...] = ()
+    pictures: tuple[str | BinaryIO, ...] = ()
     caption: str | None = None
+
+    def rereadable(self) -> "Source":
+        """The same, to be read several times: what comes through a pipe is kept. Raises MediaError."""
+        held = self.file or existing(self.path)
+        return self if isinstance(held, str) else replace(self, file=held)
 
     def sound(self):
         """The decoded sound from its beginning."""
@@ -109,6 +114,7 @@ def _read(sources: Iterable[Source]) -> Iterator[tuple[_Job, int, Piece | None]]
     for source in sources:
         job, number = _Job(source), 0
         try:
+            source = source.rereadable()
             speech, job.duration = find_speech(source.sound())
             for piece in cut(source.sound(), speech):
                 yield job, number, piece

@@ -3,6 +3,7 @@
 0 all done, 1 some or all inputs failed, 2 wrong usage, 130 interrupted.
 """
 
+import io
 import logging
 import os
 import shlex
@@ -12,18 +13,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from xllm_cli.escape import ANY, one_line
+
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def note(message: str) -> None:
-    """One line on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """One line on stderr, whatever is in the message."""
+    print(one_line(message), file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
-    """Text on stdout, at once, so that pipes see it as soon as it is known."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Text on stdout, at once, so that pipes see it as soon as it is known. Raises XLLMError, as for a full disk."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # whoever reads has seen enough
+    except OSError as error:
+        from xllm.errors import XLLMError
+
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is held for the other one would fail again at exit
+        raise XLLMError(f"stdout cannot be written: {error.strerror}") from None
+
+
+def accept_all_characters() -> None:
+    """Results get out whatever the encoding of stdout is: what it lacks is escaped, and that is said."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=ANY)
 
 
 def command_line() -> str:

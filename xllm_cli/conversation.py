@@ -51,6 +51,11 @@ def _edit_lines() -> None:
     readline.parse_and_bind("bind ^I rl_complete" if "libedit" in (readline.__doc__ or "") else "tab: complete")
 
 
+def _notes(lines: str) -> None:
+    for line in lines.split("\n"):
+        note(line)
+
+
 def _home(path: str) -> Path:
     return Path(os.path.expanduser(path))
 
@@ -69,7 +74,7 @@ class Terminal:
             "/clear": lambda _: self._clear(),
             "/save": self._save,
             "/load": self._load,
-            "/help": lambda _: note(HELP),
+            "/help": lambda _: _notes(HELP),
         }
 
     def run(self) -> bool:
@@ -102,12 +107,12 @@ class Terminal:
             except KeyboardInterrupt:
                 if not self.interactive:
                     raise
-                note(f"\n({LEAVE})")
+                _notes(f"\n({LEAVE})")
 
     def _tell(self, message: str) -> None:
         """What only helps a person who types."""
         if not self.quiet:
-            note(message)
+            _notes(message)
 
     def _line(self, prompt: str) -> str:
         if self.quiet:

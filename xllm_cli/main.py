@@ -1,13 +1,15 @@
 """The `xllm` command. Command modules are light: torch and the library are imported when a command runs."""
 
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from xllm_cli.commands import asr, bench, chat, doctor, eval, export, masr, prepare_data, train
-from xllm_cli.console import FAILED, INTERRUPTED, USAGE, note
+from xllm_cli.console import FAILED, INTERRUPTED, USAGE, accept_all_characters, note
 
 app = typer.Typer(
     name="xllm",
@@ -47,10 +49,25 @@ app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 
+def _end_in_order() -> None:
+    """Whoever ends the process by a signal gets its code, 128 and the number, once temporary files are deleted."""
+
+    def leave(number, _):
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:  # not where nohup has it ignored
+            with suppress(ValueError):  # in a thread of a larger program
+                signal.signal(number, leave)
+
+
 def main() -> None:
     """Entry point: run, and turn what goes wrong into one line and an exit code."""
     from xllm.errors import ConfigError, XLLMError
 
+    accept_all_characters()
+    _end_in_order()
     debug = "--debug" in sys.argv
     if "--offline" in sys.argv:
         os.environ["HF_HUB_OFFLINE"] = "1"  # before any library of the hub is imported
@@ -68,6 +85,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename is not None:  # full, read-only, taken away meanwhile
+            note(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
+            sys.exit(FAILED)
         first = (str(error).splitlines() or ["no message"])[0]
         note(f"error: unexpected {type(error).__name__}: {first} (run again with --debug and report it)")
         sys.exit(FAILED)

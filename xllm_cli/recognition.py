@@ -1,14 +1,13 @@
 """What `asr` and `masr` share: sources in, result files or stdout out, one line for every input that fails."""
 
-import hashlib
-import json
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from xllm_cli.console import FAILED, note, progress_bar, result
+from xllm_cli.escape import one_line, to_json
 
 Format = Literal["txt", "json", "jsonl", "srt", "vtt", "tsv"]
 Inputs = Annotated[
@@ -41,7 +40,6 @@ DraftThreshold = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="With -o: skip inputs already done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")]
-JOURNAL = ".xllm-asr.jsonl"  # in the output folder: what is done, for --resume
 
 
 def recognise(
@@ -68,38 +66,48 @@ def recognise(
         raise ConfigError("--resume needs -o: what is printed cannot be resumed")
     if output is None and form in ("srt", "vtt", "tsv") and len(sources) > 1:
         raise ConfigError(f"several inputs in one {form}: give a folder with -o")
-    names = _names([source.path for source in sources], form) if output else []
-    settings = {"model": model, "engine": engine, "format": form}
-    settings |= {"threshold": drafts["draft_threshold"]} if drafts["draft_threshold"] is not None else {}
-    journal = _Journal(output, settings) if output else None
-    done = 0
-    if resume:
-        keep = [i for i, (s, n) in enumerate(zip(sources, names, strict=True)) if not journal.has(s, n)]
-        done = len(sources) - len(keep)
-        sources, names = [sources[i] for i in keep], [names[i] for i in keep]
-        note(f"{done} already done")
-    failed = len(failures)
+    inputs, failed = len(sources) + len(failures), len(failures)
     collected = []
-    with progress_bar(quiet) as bar:
+    with _outputs(output, model, engine, form, drafts) as outputs, progress_bar(quiet) as bar:
+        if outputs:
+            results = outputs.plan(sources, resume)
+            if resume:
+                note(f"{sum(one.done for one in results)} already done")
+                results = [one for one in results if not one.done]
+                sources = [one.source for one in results]
         task = bar.add_task("transcribing", total=len(sources))
         for number, (source, outcome) in enumerate(_run(sources, model, engine, batch_size, device, gpus, drafts)):
             bar.advance(task)
-            if isinstance(outcome, XLLMError):
-                failed += 1
-                note(f"error: {outcome}")
-            elif output:
-                journal.write(source, names[number], write(outcome, form))
+            failure = outcome if isinstance(outcome, XLLMError) else None
+            if failure:
+                pass
+            elif outputs:
+                failure = outputs.write(results[number], write(outcome, form))
             elif form == "json" and len(sources) > 1:
                 collected.append(as_dict(outcome))
             elif form == "txt" and len(sources) > 1:
-                result(f"{source.path}\t{outcome.text}\n")
+                result(f"{one_line(source.path)}\t{one_line(outcome.text)}\n")
             else:
                 result(write(outcome, form))
+            if failure:
+                failed += 1
+                note(f"error: {failure}")
     if collected:
-        result(json.dumps(collected, ensure_ascii=False, indent=2) + "\n")
+        result(to_json(collected, indent=2) + "\n")
     if failed:
-        note(f"{failed} of {len(sources) + len(failures) + done} inputs failed")
+        note(f"{failed} of {inputs} inputs failed")
         raise typer.Exit(FAILED)
+
+
+def _outputs(folder: Path | None, model: str, engine: str, form: str, drafts: dict):
+    """The output folder, if there is one; results depend on what is given here and on their inputs."""
+    if folder is None:
+        return nullcontext()
+    from xllm.identity import of_model
+    from xllm_cli.outputs import Outputs
+
+    settings = {"model": of_model(model), "engine": engine, "format": form, "threshold": drafts["draft_threshold"]}
+    return Outputs(folder, form, settings)
 
 
 def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: str | None, drafts: dict):
@@ -125,62 +133,3 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
     for name in devices:
         resolve_device(name)
     return devices_run(sources, model, devices, engine, batch_size, **drafts)
-
-
-def _names(paths: list[str], form: str) -> list[str]:
-    """File names in the output folder: the inputs' tree below their common folder, so that none collide."""
-    absolute = ["stdin" if path == "-" else os.path.abspath(path) for path in paths]
-    files = [path for path in absolute if path != "stdin"]
-    base = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
-    names, used = [], set()
-    for path in absolute:
-        stem = path if path == "stdin" else os.path.relpath(path, base)
-        name, number = f"{stem}.{form}", 1
-        while name in used:  # the same input twice
-            number += 1
-            name = f"{stem}.{number}.{form}"
-        used.add(name)
-        names.append(name)
-    return names
-
-
-class _Journal:
-    """Result files of an output folder, and a line for each that is done: the key of its content and settings."""
-
-    def __init__(self, folder: Path, settings: dict[str, str]):
-        from xllm.errors import ConfigError
-
-        self.folder, self.settings, self.path = folder, settings, folder / JOURNAL
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
-        except OSError as error:
-            raise ConfigError(f"-o {folder}: cannot write there: {error.strerror}; choose another folder") from None
-        self.done = set()
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                self.done.add((row["key"], row["output"]))
-            except (json.JSONDecodeError, KeyError):
-                continue  # a line cut short by a crash: that input is done again
-
-    def _key(self, source) -> str:
-        settings = self.settings | ({"caption": source.caption} if source.caption else {})
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        for path in (source.path, *source.pictures):
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
-
-    def has(self, source, name: str) -> bool:
-        """Whether this content was transcribed with these settings into this file, which is still there."""
-        return source.path != "-" and (self._key(source), name) in self.done and (self.folder / name).exists()
-
-    def write(self, source, name: str, text: str) -> None:
-        """Write a result file, then its line."""
-        from xllm.files import write_atomic
-
-        write_atomic(self.folder / name, text)
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"key": self._key(source), "output": name}, ensure_ascii=False) + "\n")

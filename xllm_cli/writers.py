@@ -6,6 +6,7 @@ from dataclasses import asdict
 from itertools import pairwise
 
 from xllm.transcript import Recording, Segment
+from xllm_cli.escape import to_json
 
 FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "tsv")
 CUE_CHARACTERS, CUE_SECONDS = 20, 7.0  # what fits one subtitle of Chinese text, and how long it may stand
@@ -28,10 +29,8 @@ def write(recording: Recording, form: str) -> str:
     """The recording as a whole file of the given format; always ends with a line break."""
     if form == "txt":
         return recording.text + "\n"
-    if form == "json":
-        return json.dumps(as_dict(recording), ensure_ascii=False, indent=2) + "\n"
-    if form == "jsonl":
-        return json.dumps(as_dict(recording), ensure_ascii=False) + "\n"
+    if form in ("json", "jsonl"):
+        return _document(as_dict(recording), form)
     if form == "tsv":  # milliseconds, as Whisper writes them
         rows = (f"{_ms(s.start)}\t{_ms(s.end)}\t{s.text}\n" for s in recording.segments)
         return "start\tend\ttext\n" + "".join(rows)
@@ -39,6 +38,17 @@ def write(recording: Recording, form: str) -> str:
     if form == "vtt":
         return "WEBVTT\n\n" + "".join(f"{_clock(a, '.')} --> {_clock(b, '.')}\n{text}\n\n" for a, b, text in cues)
     return "".join(f"{n}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{text}\n\n" for n, (a, b, text) in enumerate(cues, 1))
+
+
+def renamed(text: str, form: str, id: str, path: str) -> str:
+    """What `write` gave for an input, for the same one by another name. Raises ValueError for what it never gives."""
+    if form not in ("json", "jsonl"):
+        return text
+    return _document({**json.loads(text), "id": id, "path": path}, form)
+
+
+def _document(values: dict, form: str) -> str:
+    return to_json(values, indent=2 if form == "json" else None) + "\n"
 
 
 def split_cues(segment: Segment) -> Iterator[tuple[float, float, str]]:

@@ -49,15 +49,16 @@ def masr(
 
     Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
     """
-    from xllm_cli.inputs import Failure, expand
+    from xllm_cli.inputs import Failure, expand, from_pipe
     from xllm_cli.recognition import recognise
 
     show_warnings(quiet)
     drafts = {"drafts": draft, "draft_threshold": draft_threshold}
     sources, failures = expand(inputs, seeing=True)
+    pictures = tuple(from_pipe(path) or path for path in image or ())
     seen = []
     for source in sources:
-        source = replace(source, pictures=source.pictures or tuple(image or ()), caption=source.caption or caption)
+        source = replace(source, pictures=source.pictures or pictures, caption=source.caption or caption)
         if source.pictures or (source.caption or "").strip():
             seen.append(source)
         else:
