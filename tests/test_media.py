@@ -1,18 +1,24 @@
 """Media: what users have becomes 16 kHz mono at the right level; what is broken says so in one line."""
 
+import errno
 import io
 import logging
+import os
 import tracemalloc
+from threading import Thread
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from media_files import CODECS, tone, write_audio, write_silent_video
+from media_files import CODECS, shades, tone, write_audio, write_film, write_silent_video
+from PIL import Image
 
 from xllm import media
 from xllm.errors import MediaError
+from xllm.films import load_frames
 from xllm.media import SAMPLE_RATE, load_audio, probe_audio, stream_audio
+from xllm.pictures import load_picture
 
 
 @pytest.mark.parametrize("suffix", sorted(CODECS))
@@ -55,6 +61,64 @@ def test_chunks_join_to_the_whole(tmp_path):
 def test_open_files_are_read_too(tmp_path):
     path = write_audio(tmp_path / "a.mp3", tone(1.0))
     assert torch.equal(load_audio(io.BytesIO(path.read_bytes())), load_audio(path))
+
+
+def test_no_name_is_taken_for_a_protocol(tmp_path, monkeypatch):
+    """FFmpeg sees `name:` before a file's name as a protocol, and `file:a.opus` as another file."""
+    monkeypatch.chdir(tmp_path)
+    write_audio(tmp_path / "a.opus", tone(1.0))
+    video = write_film(tmp_path / "a.mp4", shades(4)).read_bytes()
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    long = write_audio(tmp_path / "long.opus", tone(2.0)).read_bytes()
+    for name in ("file:a", "2024-05-01T12:30:00", "Re: call", "http:", "concat:a", "100%d", "caf\udce9"):
+        (tmp_path / f"{name}.opus").write_bytes(long)
+        (tmp_path / f"{name}.mp4").write_bytes(video)
+        (tmp_path / f"{name}.png").write_bytes((tmp_path / "a.png").read_bytes())
+        assert len(load_audio(f"{name}.opus")) == pytest.approx(2 * SAMPLE_RATE, rel=0.05)
+        assert probe_audio(f"{name}.opus") == pytest.approx(2.0, rel=0.05)
+        assert load_frames(f"{name}.mp4", 2).shape == (2, 3, 32, 48)
+        assert load_picture(f"{name}.png").shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("n" * 300 + ".wav", "cannot be read: File name too long"),
+        ("a\0.wav", "no such file"),
+        ("/dev/zero", "a device"),
+    ],
+)
+def test_names_that_no_media_file_can_have(name, message):
+    with pytest.raises(MediaError, match=message):
+        load_audio(name)
+
+
+def test_pipes_by_name(tmp_path):
+    """Process substitution and named pipes: also formats whose index stands at the end."""
+    write_audio(tmp_path / "a.m4a", tone(1.0))
+    write_film(tmp_path / "a.mp4", shades(4))
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "fifo")
+    loads = {"a.m4a": load_audio, "a.mp4": lambda path: load_frames(path, 2), "a.png": load_picture}
+    for name, load in loads.items():
+        writer = Thread(target=(tmp_path / "fifo").write_bytes, args=((tmp_path / name).read_bytes(),))
+        writer.start()
+        assert load(tmp_path / "fifo").equal(load(tmp_path / name))
+        writer.join()
+
+
+def test_a_disk_that_fails_is_said(tmp_path, monkeypatch):
+    """An error of the file itself, in the middle, not one of its format."""
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer):
+            if self.tell() > 200_000:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().readinto(buffer)
+
+    write_audio(tmp_path / "a.mp3", tone(30.0, 48000), 48000)
+    with pytest.raises(MediaError, match=r"a\.mp3: cannot be read: Input/output error"):
+        load_audio(io.BufferedReader(Failing(tmp_path / "a.mp3")))
 
 
 def test_ten_milliseconds_are_audio(tmp_path):

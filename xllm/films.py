@@ -5,8 +5,6 @@ be sought in, is decoded through, up to a limit.
 """
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ from torch import Tensor
 from xllm.errors import MediaError
 from xllm.media import MAX_PIXELS, existing, name_of, open_media
 from xllm.pictures import is_webp, over_white, webp_frames
+from xllm.spool import spool
 
 MAX_DECODED = 20_000  # frames: eleven minutes at 30 a second, or 160 times half of 250, x264's gap between key frames
 _MAX_DECODED_PIXELS = 60_000_000_000  # fewer frames, where they are larger than 1080p
@@ -131,10 +130,7 @@ def load_frames(source: Path | str | BinaryIO, count: int) -> Tensor:
     """
     name, source = name_of(source), existing(source)
     if not isinstance(source, str) and not source.seekable():
-        with tempfile.TemporaryFile() as held:  # a pipe: many films begin with what stands at their end
-            shutil.copyfileobj(source, held)
-            held.seek(0)
-            return load_frames(held, count)
+        source = spool(source, name)  # many films begin with what stands at their end
     images = []
     with suppress(av.FFmpegError):  # raised by frames that cannot be converted
         images = _moments(source, count, name)

@@ -7,8 +7,10 @@ What corpora are made of, WAV and FLAC files at 16 kHz, is read by libsndfile, w
 
 import io
 import logging
+import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,12 +22,16 @@ from torch import Tensor
 
 from xllm.errors import MediaError
 from xllm.members import Stretch, split_reference
+from xllm.spool import spool
 
 SAMPLE_RATE = 16_000  # Hz
 MAX_SECONDS = 24 * 3600.0
 MAX_PIXELS = 50_000_000  # of a picture, or of one frame of a film
-AUDIO_SUFFIXES = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".amr")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv")
+AUDIO_SUFFIXES = (
+    *(".wav", ".w64", ".mp3", ".mp2", ".m4a", ".m4b", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma"),
+    *(".aif", ".aiff", ".amr", ".caf", ".mka"),
+)
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".flv")
 MEDIA_SUFFIXES = frozenset(AUDIO_SUFFIXES + VIDEO_SUFFIXES)  # what is looked for inside directories
 _FORMATS = "wav,w64,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm,asf,aiff,amr,caf,avi,flv"
 _OPTIONS = {
@@ -51,37 +57,70 @@ def name_of(source: Path | str | BinaryIO) -> str:
 
 
 def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
-    """`source` again, when it is an open file or a file that holds something; a member of an archive is opened.
+    """`source` again, when it is an open file or a file that holds something.
 
+    A member of an archive is opened, and what comes through a pipe is read: open files, which can be sought in.
     Raises MediaError.
     """
     if not isinstance(source, str | Path):
         return source
-    path, name = Path(source), name_of(source)
-    if not path.exists() and (member := split_reference(name)):
-        try:
-            return io.BufferedReader(Stretch(*member))
-        except OSError as error:
+    path, name = str(source), name_of(source)
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        if member := split_reference(path):
+            return _member(member, name)
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
-    if path.is_dir():
+        raise MediaError(f"{name}: no such file") from None
+    if stat.S_ISDIR(found.st_mode):
         raise MediaError(f"{name}: is a folder, not a media file")
-    if not path.exists():
-        raise MediaError(f"{name}: no such file")
-    if path.stat().st_size == 0:
+    if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+        raise MediaError(f"{name}: is a device, not a media file")
+    if not stat.S_ISREG(found.st_mode):
+        with opened(path, name) as pipe:
+            return spool(pipe, name)
+    if found.st_size == 0:
         raise MediaError(f"{name}: the file is empty; copy it again")
-    return str(path)
+    return path
+
+
+def _member(member: tuple[str, int, int], name: str) -> BinaryIO:
+    try:
+        return io.BufferedReader(Stretch(*member))
+    except OSError as error:
+        raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def opened(source: str | BinaryIO, name: str) -> AbstractContextManager[BinaryIO]:
+    """What `existing` returned as an open file, which is closed afterwards if it was opened here. Raises MediaError.
+
+    FFmpeg gets no names: it would take what stands before a colon for a protocol.
+    """
+    try:
+        return open(source, "rb") if isinstance(source, str) else nullcontext(source)
+    except OSError as error:
+        raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
 
 
 @contextmanager
 def open_media(source: Path | str | BinaryIO, kind: str = "audio") -> Iterator[av.container.InputContainer]:
     """Open a container with a track of `kind`, audio or video; MediaError says what is wrong with the file."""
-    name, source = name_of(source), existing(source)
+    name = name_of(source)
+    with opened(existing(source), name) as file:
+        try:
+            with _container(file, name, kind) as container:
+                yield container
+        except OSError as error:
+            if isinstance(error, av.FFmpegError):
+                raise
+            raise MediaError(f"{name}: cannot be read: {error.strerror or error}") from None
+
+
+@contextmanager
+def _container(file: BinaryIO, name: str, kind: str) -> Iterator[av.container.InputContainer]:
     try:
-        container = av.open(source, options=_OPTIONS[kind])
-    except OSError as error:  # includes FFmpeg's errors about the file system
-        if isinstance(error, av.FFmpegError):
-            raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
-        raise MediaError(f"{name}: cannot be read: {error.strerror or error}") from None
+        container = av.open(file, options=_OPTIONS[kind])
     except (av.FFmpegError, ValueError):
         raise MediaError(f"{name}: not a media file xllm reads, or damaged; {_ADVICE[kind]}") from None
     with container:
@@ -164,12 +203,8 @@ def _frames(container: av.container.InputContainer, name: str) -> Iterator[np.nd
 
 def _decoded(source: Path | str | BinaryIO, name: str) -> Iterator[np.ndarray]:
     """Mono blocks of float32 samples at 16 kHz: by libsndfile as far as it goes, what is left by PyAV."""
-    given, held = 0, existing(source)
-    try:
-        file = open(held, "rb") if isinstance(held, str) else held
-    except OSError as error:
-        raise MediaError(f"{name}: cannot be read: {error.strerror}") from None
-    with nullcontext() if file is source else file:
+    given = 0
+    with opened(existing(source), name) as file:
         if file.seekable() and file.tell() == 0:
             try:
                 for block in _lossless(file, name):
@@ -178,10 +213,10 @@ def _decoded(source: Path | str | BinaryIO, name: str) -> Iterator[np.ndarray]:
                 return
             except (OSError, soundfile.SoundFileError):
                 file.seek(0)
-    with open_media(source) as container:
-        for block in _frames(container, name):
-            yield block[given:]
-            given = max(0, given - len(block))
+        with open_media(file) as container:
+            for block in _frames(container, name):
+                yield block[given:]
+                given = max(0, given - len(block))
 
 
 def _blocks(source: Path | str | BinaryIO) -> Iterator[np.ndarray]:
