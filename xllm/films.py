@@ -20,7 +20,6 @@ from torch import Tensor
 from xllm.errors import MediaError
 from xllm.media import MAX_PIXELS, existing, name_of, open_media
 from xllm.pictures import is_webp, over_white, webp_frames
-from xllm.spool import spool
 
 MAX_DECODED = 20_000  # frames: eleven minutes at 30 a second, or 160 times half of 250, x264's gap between key frames
 _MAX_DECODED_PIXELS = 60_000_000_000  # fewer frames, where they are larger than 1080p
@@ -129,8 +128,6 @@ def load_frames(source: Path | str | BinaryIO, count: int) -> Tensor:
     open binary file. Raises MediaError.
     """
     name, source = name_of(source), existing(source)
-    if not isinstance(source, str) and not source.seekable():
-        source = spool(source, name)  # many films begin with what stands at their end
     images = []
     with suppress(av.FFmpegError):  # raised by frames that cannot be converted
         images = _moments(source, count, name)

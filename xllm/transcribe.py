@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from torch import Tensor
+
 from xllm.ahead import ahead
 from xllm.errors import XLLMError
 from xllm.media import stream_audio
 from xllm.segment import Piece, cut, find_speech
+from xllm.timeline import Lost
 from xllm.transcript import Recording, Segment, Token, Transcript
 
 POOL = 8  # batches' worth of pieces that the model sees at once, to sort them by length
@@ -19,7 +22,7 @@ POOL = 8  # batches' worth of pieces that the model sees at once, to sort them b
 class Source:
     """One input: an id, the path to show, and the open file when it is not read from the path.
 
-    `pictures` and `caption` are of what is spoken about.
+    `pictures` and `caption` are of what is spoken about; `track` is one of several audio tracks, from 1.
     """
 
     id: str
@@ -27,12 +30,13 @@ class Source:
     file: BinaryIO | None = None
     pictures: tuple[str, ...] = ()
     caption: str | None = None
+    track: int | None = None
 
-    def sound(self):
-        """The decoded sound from its beginning."""
+    def sound(self, lost: list[Lost] | None = None) -> Iterator[Tensor]:
+        """The decoded sound from its beginning; `lost` gets what damage has cost."""
         if self.file is not None:
             self.file.seek(0)
-        return stream_audio(self.file or Path(self.path))
+        return stream_audio(self.file or Path(self.path), track=self.track, lost=lost)
 
 
 @dataclass
@@ -42,6 +46,7 @@ class _Job:
     source: Source
     sight: Any = None
     duration: float = 0.0
+    lost: list[Lost] = field(default_factory=list)
     closed: bool = False
     waiting: int = 0
     segments: dict[int, Segment] = field(default_factory=dict)
@@ -51,7 +56,8 @@ class _Job:
         if self.error is not None:
             return self.error
         ordered = [self.segments[i] for i in sorted(self.segments) if self.segments[i].text]
-        return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered)
+        lost = [(round(start, 3), round(end, 3)) for start, end in self.lost]
+        return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered, lost)
 
 
 def transcribe(
@@ -100,7 +106,7 @@ def _read(sources: Iterable[Source]) -> Iterator[tuple[_Job, int, Piece | None]]
     for source in sources:
         job, number = _Job(source), 0
         try:
-            speech, job.duration = find_speech(source.sound())
+            speech, job.duration = find_speech(source.sound(job.lost))
             for piece in cut(source.sound(), speech):
                 yield job, number, piece
                 number += 1

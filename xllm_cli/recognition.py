@@ -39,6 +39,9 @@ DraftThreshold = Annotated[
         help="Lossy: take the recogniser's text where each of its characters is at least this likely, without the LLM.",
     ),
 ]
+Track = Annotated[
+    int | None, typer.Option(min=1, help="Which of several audio tracks, from 1; else the file's default track.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="With -o: skip inputs already done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")]
 JOURNAL = ".xllm-asr.jsonl"  # in the output folder: what is done, for --resume
@@ -60,6 +63,7 @@ def recognise(
 ) -> None:
     """Transcribe `sources` and write as asked; exits with 1 when they or the `failures` before were not all done."""
     from xllm.errors import ConfigError, XLLMError
+    from xllm.timeline import describe
     from xllm_cli.writers import as_dict, write
 
     for failure in failures:
@@ -87,8 +91,12 @@ def recognise(
             if isinstance(outcome, XLLMError):
                 failed += 1
                 note(f"error: {outcome}")
-            elif output:
-                journal.write(source, names[number], write(outcome, form))
+                continue
+            if outcome.lost:
+                failed += 1
+                note(f"error: {outcome.path}: {describe(outcome.lost)}; the rest is written")
+            if output:
+                journal.write(source, names[number], write(outcome, form), done=not outcome.lost)
             elif form == "json" and len(sources) > 1:
                 collected.append(as_dict(outcome))
             elif form == "txt" and len(sources) > 1:
@@ -164,6 +172,7 @@ class _Journal:
 
     def _key(self, source) -> str:
         settings = self.settings | ({"caption": source.caption} if source.caption else {})
+        settings |= {"track": source.track} if source.track else {}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for path in (source.path, *source.pictures):
             if os.path.isfile(path):
@@ -175,10 +184,12 @@ class _Journal:
         """Whether this content was transcribed with these settings into this file, which is still there."""
         return source.path != "-" and (self._key(source), name) in self.done and (self.folder / name).exists()
 
-    def write(self, source, name: str, text: str) -> None:
-        """Write a result file, then its line."""
+    def write(self, source, name: str, text: str, done: bool = True) -> None:
+        """Write a result file, then its line if it is `done`: a damaged input is tried, and said, again."""
         from xllm.files import write_atomic
 
         write_atomic(self.folder / name, text)
+        if not done:
+            return
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"key": self._key(source), "output": name}, ensure_ascii=False) + "\n")

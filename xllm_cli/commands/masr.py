@@ -19,6 +19,7 @@ from xllm_cli.recognition import (
     Output,
     Quiet,
     Resume,
+    Track,
 )
 
 
@@ -37,6 +38,7 @@ def masr(
     gpus: Gpus = None,
     draft: Draft = True,
     draft_threshold: DraftThreshold = None,
+    track: Track = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -44,7 +46,7 @@ def masr(
 
     In a manifest, `image` and `caption` of a row are its own; `--image` and `--caption` serve the other inputs.
 
-    Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
+    Exit code: 0 all done, 1 some inputs failed or are damaged, 2 wrong usage.
     """
     from xllm_cli.inputs import Failure, expand
     from xllm_cli.recognition import recognise
@@ -54,7 +56,8 @@ def masr(
     sources, failures = expand(inputs, seeing=True)
     seen = []
     for source in sources:
-        source = replace(source, pictures=source.pictures or tuple(image or ()), caption=source.caption or caption)
+        pictures, said = source.pictures or tuple(image or ()), source.caption or caption
+        source = replace(source, pictures=pictures, caption=said, track=track)
         if source.pictures:
             seen.append(source)
         else:
