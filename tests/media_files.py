@@ -27,6 +27,7 @@ FILM_CODECS = {
     ".webm": "libvpx",
     ".avi": "mpeg4",
     ".flv": "flv",
+    ".ts": "libx264",
 }
 
 
