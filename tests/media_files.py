@@ -2,6 +2,7 @@
 
 import wave as wave_module
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -26,6 +27,7 @@ FILM_CODECS = {
     ".webm": "libvpx",
     ".avi": "mpeg4",
     ".flv": "flv",
+    ".ts": "libx264",
 }
 
 
@@ -87,6 +89,49 @@ def write_animation(path: Path, frames: Iterable[np.ndarray]) -> Path:
     """Frames [H, W, 3 or 4] as an animated GIF, WebP or PNG, 10 a second."""
     first, *others = map(Image.fromarray, frames)
     first.save(path, save_all=True, append_images=others, duration=100, lossless=True, kmax=1)  # else WebP loses alpha
+    return path
+
+
+def write_tracks(
+    path: Path,
+    *tracks: Iterable[tuple[np.ndarray, float]],
+    codec: str | None = None,
+    rate: int = 48000,
+    frames: Iterable[np.ndarray] = (),
+    start: float = 0.0,
+    form: str | None = None,
+) -> Path:
+    """Audio tracks, each of stretches (wave [S] at 16 kHz, second at which it begins), and a video from `start` on.
+
+    The video has 10 `frames` [H, W, 3] a second; `codec` is that of the sound.
+    """
+    packets, frames, video = [], list(frames), None
+    with av.open(str(path), "w", format=form) as container:
+        if frames:
+            video = container.add_stream(FILM_CODECS.get(path.suffix, "mpeg4"), rate=10)
+        streams = [container.add_stream(codec or CODECS[path.suffix], rate=rate, layout="mono") for _ in tracks]
+        for number, pixels in enumerate(frames):
+            if number == 0:
+                video.height, video.width = pixels.shape[:2]
+                video.pix_fmt, video.codec_context.time_base = "yuv420p", Fraction(1, 1000)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = round(1000 * start) + 100 * number, Fraction(1, 1000)
+            packets += video.encode(frame)
+        packets += video.encode(None) if video else []
+        for stream, track in zip(streams, tracks, strict=True):
+            stream.codec_context.open()
+            for wave, begin in track:
+                size = stream.frame_size or 1024
+                resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=size)
+                frame = av.AudioFrame.from_ndarray(wave[None], format="flt", layout="mono")
+                frame.sample_rate, given = 16000, 0
+                for out in [*resampler.resample(frame), *resampler.resample(None)]:
+                    out.pts, out.time_base = round(begin * rate) + given, Fraction(1, rate)
+                    given += out.samples
+                    packets += stream.encode(out) if out.samples == size or not stream.frame_size else []
+            packets += stream.encode(None)
+        for packet in sorted((p for p in packets if p.dts is not None), key=lambda p: p.dts * p.time_base):
+            container.mux(packet)
     return path
 
 

@@ -92,7 +92,7 @@ def test_cmyk(tmp_path):
         assert red > 240 and green < 15 and blue < 15
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif", ".tif"])
 def test_cameras_are_turned_upright(tmp_path, suffix):
     for orientation in range(1, 9):
         exif = Image.Exif()
@@ -118,7 +118,7 @@ def test_pages_and_previews_are_not_films(tmp_path):
         assert load_picture(path)[0, 5, 5] > 230, "the first one is the picture"
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.avif", "a.png"])
 def test_animations_are_told_to_be_videos(tmp_path, name):
     with pytest.raises(MediaError, match="--video"):
         load_picture(write_animation(tmp_path / name, shades(3)))

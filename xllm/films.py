@@ -7,6 +7,7 @@ be sought in, is decoded through, up to a limit.
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,10 +21,11 @@ from torch import Tensor
 from xllm.errors import MediaError
 from xllm.media import MAX_PIXELS, existing, name_of, open_media
 from xllm.pictures import is_webp, over_white, webp_frames
-from xllm.spool import spool
 
 MAX_DECODED = 20_000  # frames: eleven minutes at 30 a second, or 160 times half of 250, x264's gap between key frames
-_MAX_DECODED_PIXELS = 60_000_000_000  # fewer frames, where they are larger than 1080p
+_MOST_PIXELS = 60_000_000_000  # decoded: fewer frames, where they are larger than 1080p
+_LEAST_PIXELS, _PIXELS_PER_BYTE = 2_000_000_000, 5_000  # of a small file, four seconds' work; a film has more bytes
+_BACK = (0, 1, 4, 16)  # seconds before a moment at which its key frame is looked for, where there is no index
 LONGER_SIDE = 512  # larger frames are scaled down as they are decoded
 _TOO_LARGE = f"frames of more than {MAX_PIXELS // 1_000_000} million pixels"
 
@@ -47,36 +49,71 @@ class _Film:
         tracks = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not tracks:
             raise MediaError(f"{name}: has no video track, only a cover picture")
-        self.container, self.name, self.track, self.decoded = container, name, tracks[0], 0
+        track = next((track for track in tracks if track.frames != 1), tracks[0])  # AVIF has a still one, too
+        self.container, self.name, self.track, self.first = container, name, track, track.start_time or 0
+        self.decoded, self.pixels, self.damaged = 0, 0, 0
         codec = self.track.codec_context
         if codec is None:
             raise MediaError(f"{name}: its video codec is not known here; convert it to mp4 with H.264")
-        pixels = codec.width * codec.height
-        if pixels > MAX_PIXELS:
+        if codec.width * codec.height > MAX_PIXELS:
             raise MediaError(f"{name}: {_TOO_LARGE}; scale it down")
-        self.limit = min(MAX_DECODED, _MAX_DECODED_PIXELS // max(1, pixels))
+        self.budget = min(_MOST_PIXELS, max(_LEAST_PIXELS, _PIXELS_PER_BYTE * container.size))
         codec.options = {"max_pixels": str(MAX_PIXELS)}  # for what the header does not say, or says wrongly
 
-    def decode(self) -> Iterator[av.VideoFrame]:
-        """Frames as they are shown, from where the film stands; damaged ones are left out."""
+    def decode(self, sought: bool = False) -> Iterator[av.VideoFrame]:
+        """Frames as they are shown, from where the film stands, or the first key frame if that was `sought`.
+
+        Damaged ones are left out.
+        """
         try:
             for packet in self.container.demux(self.track):
+                if sought and not packet.is_keyframe:  # formats without an index are sought in by time
+                    continue
+                sought = False
                 self.decoded += 1  # packets, so that damaged ones count
-                if self.decoded > self.limit:
+                self.pixels += self.track.codec_context.width * self.track.codec_context.height
+                if self.decoded > MAX_DECODED or self.pixels > self.budget:
                     raise MediaError(
-                        f"{self.name}: too long for a film without a duration, or with so few key frames; "
-                        "convert it with: ffmpeg -i FILE -g 100 film.mp4"
+                        f"{self.name}: too long for a film without a duration, with so few key frames, or with frames "
+                        "so large; convert it with: ffmpeg -i FILE -vf scale=640:-2 -g 100 film.mp4"
                     )
-                with suppress(av.InvalidDataError):
-                    yield from (frame for frame in packet.decode() if frame.pts is not None)
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:  # of any kind, where bytes mean nothing
+                    self.damaged += 1
+                    continue
+                yield from (frame for frame in frames if frame.pts is not None)
         except av.FFmpegError as error:
             logger.warning("%s: damaged (%s); only what comes before is used", self.name, error.strerror)
 
     def centres(self, count: int) -> list[int]:
         """Middles of `count` equal spans in the track's time base; none when the duration is not known."""
-        length = self.track.duration or int((self.container.duration or 0) / av.time_base / self.track.time_base)
-        start = self.track.start_time or 0
-        return [start + (2 * i + 1) * length // (2 * count) for i in range(count)] if length > 0 else []
+        length = self.track.duration or self._length()
+        return [self.first + (2 * i + 1) * length // (2 * count) for i in range(count)] if length > 0 else []
+
+    def _length(self) -> int:
+        """By the container; where a film starts late, some count from 0: then its last packets say."""
+        length = int((self.container.duration or 0) / av.time_base / self.track.time_base)
+        if length and self.first:
+            with suppress(av.FFmpegError):
+                self.container.seek(self.first + length, stream=self.track)
+                ends = (p.pts + (p.duration or 0) for p in self.container.demux(self.track) if p.pts is not None)
+                return max(ends, default=self.first + length) - self.first
+        return length
+
+    def _sought(self, target: int) -> Iterator[av.VideoFrame]:
+        """Frames from the key frame before `target`; of what cannot be sought in, from where it stands."""
+        second = int(1 / self.track.time_base)
+        for back in _BACK:
+            try:  # decoding begins a little before what is shown first
+                self.container.seek(max(self.first - second, target - back * second), stream=self.track)
+            except av.FFmpegError:
+                return self.decode()
+            frames = self.decode(sought=True)
+            first = next(frames, None)
+            if first is not None and first.pts <= target:
+                break
+        return frames if first is None else chain([first], frames)
 
     def at(self, targets: Iterable[int]) -> Iterator[av.VideoFrame | None]:
         """The frame shown at each of the rising `targets`; None where nothing can be decoded.
@@ -87,9 +124,7 @@ class _Film:
         shown, following, reached, sparse = None, None, None, False
         for target in targets:
             if not sparse:
-                with suppress(av.FFmpegError):  # what cannot be sought in is decoded on from where it stands
-                    self.container.seek(target, stream=self.track)
-                frames = self.decode()
+                frames = self._sought(target)
                 shown, following = None, next(frames, None)
                 sparse = None not in (following, reached) and following.pts < reached
             while following is not None and following.pts <= target:
@@ -118,8 +153,12 @@ def _moments(source: str | BinaryIO, count: int, name: str) -> list[Image.Image 
     with open_media(source, "video") as container:
         film = _Film(container, name)
         if targets := film.centres(count):
-            return [frame and _shrunk(frame) for frame in film.at(targets)]
-        return _spread(film.decode(), count)
+            shown = [frame and _shrunk(frame) for frame in film.at(targets)]
+        else:
+            shown = _spread(film.decode(), count)
+        if film.damaged:
+            logger.warning("%s: damaged: %d packets cannot be decoded; others stand in for them", name, film.damaged)
+        return shown
 
 
 def load_frames(source: Path | str | BinaryIO, count: int) -> Tensor:
@@ -129,8 +168,6 @@ def load_frames(source: Path | str | BinaryIO, count: int) -> Tensor:
     open binary file. Raises MediaError.
     """
     name, source = name_of(source), existing(source)
-    if not isinstance(source, str) and not source.seekable():
-        source = spool(source, name)  # many films begin with what stands at their end
     images = []
     with suppress(av.FFmpegError):  # raised by frames that cannot be converted
         images = _moments(source, count, name)

@@ -1,7 +1,8 @@
 """Hostile files in, tensors out: any audio, or the sound of any video, to 16 kHz mono (PyAV, FFmpeg inside).
 
-Formats are an allow-list and only the file itself is read, so no playlist or network address is ever followed.
-What corpora are made of, WAV and FLAC files at 16 kHz, is read by libsndfile, which is faster and gives the same.
+Formats are an allow-list of such that refer to no other file, and only the file itself is read, so no playlist or
+network address is ever followed. Times are kept: what the file plays after 12 seconds is at 12 seconds of the samples
+(`timeline.py`). What corpora are made of, WAV and FLAC files at 16 kHz, is read by libsndfile (`lossless.py`).
 `pictures.py` and `films.py` open their files through here, too.
 """
 
@@ -11,41 +12,48 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 import numpy as np
-import soundfile
 import torch
+from av.stream import Disposition
 from torch import Tensor
 
+from xllm.decoding import SAMPLE_RATE, check_rate, decode, resampled, stated_seconds, timeline
+from xllm.downmix import Downmix
 from xllm.errors import MediaError
+from xllm.lossless import NotLossless, in_one, is_rifx, lossless, rifx
 from xllm.members import Stretch, split_reference
 from xllm.spool import spool
+from xllm.timeline import Lost, describe
 
-SAMPLE_RATE = 16_000  # Hz
 MAX_SECONDS = 24 * 3600.0
+MAX_HELD = 3600.0  # seconds of sound in memory at once
 MAX_PIXELS = 50_000_000  # of a picture, or of one frame of a film
-AUDIO_SUFFIXES = (
-    *(".wav", ".w64", ".mp3", ".mp2", ".m4a", ".m4b", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma"),
-    *(".aif", ".aiff", ".amr", ".caf", ".mka"),
+AUDIO_SUFFIXES = tuple(
+    ".wav .wave .w64 .mp3 .mp2 .mpga .m4a .m4b .m4r .aac .flac .ogg .oga .opus .spx .wma .aif .aiff .aifc .amr .awb "
+    ".3ga .caf .au .snd .mka .weba .wv .ape .tta .ac3 .eac3 .ec3 .voc .sph".split()
 )
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".flv")
+VIDEO_SUFFIXES = tuple(
+    ".mp4 .m4v .mov .qt .3gp .3g2 .mkv .webm .avi .divx .flv .f4v .ts .mts .m2ts .mpg .mpeg .vob .ogv .wmv .asf .rm "
+    ".rmvb".split()
+)
 MEDIA_SUFFIXES = frozenset(AUDIO_SUFFIXES + VIDEO_SUFFIXES)  # what is looked for inside directories
-_FORMATS = "wav,w64,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm,asf,aiff,amr,caf,avi,flv"
+_FORMATS = (
+    "wav,w64,mp3,mov,mp4,m4a,aac,flac,ogg,matroska,webm,asf,aiff,amr,caf,avi,flv,mpegts,mpeg,au,wv,ape,tta,ac3,eac3,"
+    "voc,nistsphere,rm"
+)
 _OPTIONS = {
-    "audio": {"format_whitelist": _FORMATS, "protocol_whitelist": "file,pipe"},
-    # FFmpeg decodes a frame to probe a film, before its header can be looked at here.
-    "video": {
-        "format_whitelist": f"{_FORMATS},gif,apng",
-        "protocol_whitelist": "file,pipe",
-        "max_pixels": str(MAX_PIXELS),
-    },
+    "format_whitelist": f"{_FORMATS},gif,apng",
+    "protocol_whitelist": "file,pipe",
+    "max_pixels": str(MAX_PIXELS),  # FFmpeg decodes a frame to probe a film, before its header can be looked at here
 }
+_LATE = ("flv", "mpeg", "mpegts")  # formats that name a track when it begins
+_FURTHER = {"probesize": str(1 << 27), "analyzeduration": str(3600 * av.time_base)}  # 128 MB, an hour: to find it
 _ADVICE = {"audio": "convert it to wav, mp3, flac or mp4", "video": "convert it to mp4, webm or gif"}
-_LOSSLESS = frozenset({"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
-_BLOCK = 1 << 16  # samples, of all channels together, that libsndfile decodes at once
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +70,10 @@ def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
     A member of an archive is opened, and what comes through a pipe is read: open files, which can be sought in.
     Raises MediaError.
     """
+    name = name_of(source)
     if not isinstance(source, str | Path):
-        return source
-    path, name = str(source), name_of(source)
+        return source if source.seekable() else spool(source, name)
+    path = str(source)
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
@@ -104,9 +113,11 @@ def opened(source: str | BinaryIO, name: str) -> AbstractContextManager[BinaryIO
 
 
 @contextmanager
-def open_media(source: Path | str | BinaryIO, kind: str = "audio") -> Iterator[av.container.InputContainer]:
-    """Open a container with a track of `kind`, audio or video; MediaError says what is wrong with the file."""
-    name = name_of(source)
+def open_media(
+    source: Path | str | BinaryIO, kind: str = "audio", name: str | None = None
+) -> Iterator[av.container.InputContainer]:
+    """Open a container with a track of `kind`, audio or video; MediaError says what is wrong with the file `name`."""
+    name = name or name_of(source)
     with opened(existing(source), name) as file:
         try:
             with _container(file, name, kind) as container:
@@ -117,14 +128,23 @@ def open_media(source: Path | str | BinaryIO, kind: str = "audio") -> Iterator[a
             raise MediaError(f"{name}: cannot be read: {error.strerror or error}") from None
 
 
-@contextmanager
-def _container(file: BinaryIO, name: str, kind: str) -> Iterator[av.container.InputContainer]:
+def _open(file: BinaryIO, name: str, kind: str, **options: str) -> av.container.InputContainer:
     try:
-        container = av.open(file, options=_OPTIONS[kind])
+        return av.open(file, options=_OPTIONS | options)
     except (av.FFmpegError, ValueError):
         raise MediaError(f"{name}: not a media file xllm reads, or damaged; {_ADVICE[kind]}") from None
+
+
+@contextmanager
+def _container(file: BinaryIO, name: str, kind: str) -> Iterator[av.container.InputContainer]:
+    start = file.tell()
+    container = _open(file, name, kind)
+    if container.format.name in _LATE and not _has(container, kind):
+        container.close()
+        file.seek(start)
+        container = _open(file, name, kind, **_FURTHER)
     with container:
-        if not any(stream.type == kind for stream in container.streams):
+        if not _has(container, kind):
             raise MediaError(f"{name}: has no {kind} track")
         seconds = (container.duration or 0) / av.time_base
         if seconds > MAX_SECONDS:
@@ -134,112 +154,73 @@ def _container(file: BinaryIO, name: str, kind: str) -> Iterator[av.container.In
         yield container
 
 
-def _mono(block: np.ndarray, name: str) -> np.ndarray:
-    """The mean of the channels: [S, channels] -> [S]. Raises MediaError."""
-    channels = block.shape[1]
-    with np.errstate(invalid="ignore", over="ignore"):  # said below, in our words
-        mono = block[:, 0] if channels == 1 else block @ np.full(channels, 1 / channels, np.float32)
-    if not np.isfinite(mono).all():
-        raise MediaError(f"{name}: holds samples that are not numbers (NaN or infinity); export it again")
-    return mono
+def _has(container: av.container.InputContainer, kind: str) -> bool:
+    return any(stream.type == kind for stream in container.streams)
 
 
-def _lossless(file: BinaryIO, name: str) -> Iterator[np.ndarray]:
-    """Mono blocks of float32 samples of a WAV or FLAC file at 16 kHz.
-
-    Raises MediaError, and SoundFileError or OSError, also after some blocks, for what PyAV must read. The first bytes
-    decide, since libsndfile would try 26 formats. It notices damage to FLAC files; in MP3 and Ogg files it patches
-    damage without a word, so those are not for it.
-    """
-    head = file.read(12)
-    file.seek(0)
-    if head[:4] != b"fLaC" and (head[:4], head[8:]) != (b"RIFF", b"WAVE"):
-        raise soundfile.SoundFileError("another format")
-    with soundfile.SoundFile(file, "r") as sound:
-        left = sound.frames
-        # PyAV says what is wrong with an empty file; a FLAC file that does not say how long it is counts as endless.
-        known = 0 < left <= MAX_SECONDS * SAMPLE_RATE
-        if sound.samplerate != SAMPLE_RATE or sound.subtype not in _LOSSLESS or not known:
-            raise soundfile.SoundFileError("another rate, encoding or length")
-        while left:
-            block = sound.read(max(1, _BLOCK // sound.channels), "float32", always_2d=True)
-            if not len(block):
-                raise soundfile.SoundFileError("shorter than its header says")
-            left -= len(block)
-            yield _mono(block, name)
-        if sound.format == "FLAC" and file.read(1):
-            raise soundfile.SoundFileError("longer than its header says")
+def audio_track(container: av.container.InputContainer, name: str, number: int | None = None) -> av.AudioStream:
+    """Audio track `number`, from 1; None means the container's default, or else the first. Raises MediaError."""
+    tracks = container.streams.audio
+    if number is not None and not 1 <= number <= len(tracks):
+        raise MediaError(f"{name}: has no audio track {number}, only {len(tracks)}; choose another --track")
+    default = next((track for track in tracks if track.disposition & Disposition.default), tracks[0])
+    track = default if number is None else tracks[number - 1]
+    if track.codec_context is None:
+        raise MediaError(f"{name}: its audio codec is not known here; {_ADVICE['audio']}")
+    check_rate(track.codec_context.sample_rate, name)
+    return track
 
 
-def _frames(container: av.container.InputContainer, name: str) -> Iterator[np.ndarray]:
-    """Mono blocks of float32 samples at 16 kHz, as they are decoded.
-
-    Channels stay apart until they are averaged here: FFmpeg's own mix to mono amplifies two equal channels by 1.414
-    in float formats (FACTS 9). They are interleaved, since PyAV crashes on 8 planes and more.
-    """
-    resampler, setup = None, None
-    decoded = False
-
-    def mix(frame: av.AudioFrame) -> np.ndarray:
-        return _mono(frame.to_ndarray().reshape(-1, frame.layout.nb_channels), name)
-
-    try:
-        for frame in container.decode(audio=0):
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if now != setup:  # chained files may change in the middle
-                if resampler is not None:
-                    yield from map(mix, resampler.resample(None))
-                resampler, setup = av.AudioResampler(format="flt", layout=frame.layout, rate=SAMPLE_RATE), now
-            for out in resampler.resample(frame):
-                decoded = True
-                yield mix(out)
-    except av.FFmpegError as error:
-        if not decoded:
-            raise MediaError(f"{name}: damaged, nothing could be decoded ({error.strerror}); copy it again") from None
-        logger.warning("%s: damaged (%s); only what comes before is used", name, error.strerror)
-    if resampler is not None:
-        yield from map(mix, resampler.resample(None))
-
-
-def _decoded(source: Path | str | BinaryIO, name: str) -> Iterator[np.ndarray]:
-    """Mono blocks of float32 samples at 16 kHz: by libsndfile as far as it goes, what is left by PyAV."""
+def _decoded(source: Path | str | BinaryIO, name: str, number: int | None, lost: list[Lost]) -> Iterator[np.ndarray]:
+    """Blocks [S, channels] of float32 samples at 16 kHz: by libsndfile as far as it goes, what is left by PyAV."""
     given = 0
     with opened(existing(source), name) as file:
-        if file.seekable() and file.tell() == 0:
+        if file.tell() == 0 and number in (None, 1):
+            file = in_one(file)
+            if is_rifx(file):
+                yield from resampled(rifx(file, name), name)
+                return
             try:
-                for block in _lossless(file, name):
+                for block in lossless(file, SAMPLE_RATE, int(MAX_SECONDS * SAMPLE_RATE)):
                     given += len(block)
                     yield block
                 return
-            except (OSError, soundfile.SoundFileError):
+            except NotLossless:
                 file.seek(0)
-        with open_media(file) as container:
-            for block in _frames(container, name):
+        with open_media(file, name=name) as container:
+            line = timeline(container)
+            for block in decode(container, audio_track(container, name, number), name, line):
                 yield block[given:]
                 given = max(0, given - len(block))
+            lost += line.lost
 
 
-def _blocks(source: Path | str | BinaryIO) -> Iterator[np.ndarray]:
-    """Mono blocks of float32 samples at 16 kHz, not none and not too many. Raises MediaError."""
+def _mono(source: Path | str | BinaryIO, number: int | None, most: float, lost: list[Lost]) -> Iterator[np.ndarray]:
+    """Blocks [S] of float32 samples at 16 kHz, not none and at most `most` seconds. Raises MediaError."""
     name, total = name_of(source), 0
-    for block in _decoded(source, name):
+    mix = Downmix(name)
+    for block in _decoded(source, name, number, lost):
         total += len(block)
-        if total > MAX_SECONDS * SAMPLE_RATE:
-            raise MediaError(f"{name}: longer than {MAX_SECONDS / 3600:.0f} hours; split it")
-        yield block
+        if total > most * SAMPLE_RATE:
+            raise MediaError(f"{name}: longer than {most / 3600:.0f} hours; split it")
+        yield from mix(block)
     if total == 0:
         raise MediaError(f"{name}: holds no audio samples")
+    yield from mix.rest()
 
 
-def stream_audio(source: Path | str | BinaryIO, chunk_seconds: float = 30.0) -> Iterator[Tensor]:
+def stream_audio(
+    source: Path | str | BinaryIO, chunk_seconds: float = 30.0, track: int | None = None, lost: list[Lost] | None = None
+) -> Iterator[Tensor]:
     """Yield the sound as chunks [S] of at most `chunk_seconds`, float32 in -1..1, 16 kHz mono, in bounded memory.
 
-    `source` is a path or an open binary file. Raises MediaError, also after some chunks.
+    `source` is a path or an open binary file; `track` one of several audio tracks, from 1, in place of the container's
+    default. `lost` gets what damage has cost, when the end is reached. Raises MediaError, also after some chunks.
     """
     size = int(chunk_seconds * SAMPLE_RATE)
     held: list[np.ndarray] = []
     count = 0
-    for block in _blocks(source):
+    for block in _mono(source, track, MAX_SECONDS, [] if lost is None else lost):
         held.append(block)
         count += len(block)
         while count >= size:
@@ -251,16 +232,27 @@ def stream_audio(source: Path | str | BinaryIO, chunk_seconds: float = 30.0) -> 
 
 
 def load_audio(source: Path | str | BinaryIO) -> Tensor:
-    """The whole sound as [S], float32 in -1..1, 16 kHz mono. Raises MediaError."""
-    return torch.from_numpy(np.concatenate(list(_blocks(source))))
+    """The whole sound as [S], float32 in -1..1, 16 kHz mono; what is lost is logged. Raises MediaError."""
+    lost: list[Lost] = []
+    wave = torch.from_numpy(np.concatenate(list(_mono(source, None, MAX_HELD, lost))))
+    if lost:
+        logger.warning("%s: %s", name_of(source), describe(lost))
+    return wave
 
 
 def probe_audio(source: Path | str | BinaryIO) -> float:
-    """Seconds of sound, from the header, or by decoding when the header does not say. Raises MediaError."""
-    with open_media(source) as container:
-        stream = container.streams.audio[0]
-        if stream.duration and stream.time_base:
-            return float(stream.duration * stream.time_base)
-        if container.duration:
-            return container.duration / av.time_base
-    return sum(len(chunk) for chunk in stream_audio(source)) / SAMPLE_RATE
+    """Seconds of sound from where the file begins to play, from the header, or by decoding when that does not say.
+
+    Raises MediaError.
+    """
+    name, held = name_of(source), existing(source)
+    with open_media(held) as container:
+        track, seconds = audio_track(container, name), stated_seconds(container)
+        if seconds is not None and track.duration and track.time_base:
+            delay = (track.start_time or 0) * track.time_base - Fraction(container.start_time or 0, av.time_base)
+            return float(track.duration * track.time_base + delay)
+        if seconds is not None:
+            return seconds
+    if not isinstance(held, str):
+        held.seek(0)
+    return sum(len(chunk) for chunk in stream_audio(held)) / SAMPLE_RATE

@@ -17,10 +17,10 @@ from torch import Tensor
 from xllm.errors import MediaError
 from xllm.media import MAX_PIXELS, existing, name_of
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 _MAX_WEBP = 20 * MAX_PIXELS  # of all pictures of an animation: half a minute, at 50 megapixels per second and more
-_FILMS = ("PNG", "WEBP", "GIF")  # more frames than one move; those of a TIFF are pages, those of a JPEG previews
+_FILMS = ("PNG", "WEBP", "AVIF", "GIF")  # several frames move; those of a TIFF are pages, those of a JPEG previews
 _UPRIGHT = {  # EXIF orientation: what turns the picture as it was seen
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -8,11 +8,14 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from torch import Tensor
+
 from xllm.ahead import ahead
 from xllm.context import ContextReader
 from xllm.errors import MediaError, XLLMError
 from xllm.media import existing, stream_audio
 from xllm.segment import Piece, cut, find_speech
+from xllm.timeline import Lost
 from xllm.transcript import Recording, Segment, Token, Transcript
 
 POOL = 8  # batches' worth of pieces that the model sees at once, to sort them by length
@@ -22,7 +25,7 @@ POOL = 8  # batches' worth of pieces that the model sees at once, to sort them b
 class Source:
     """One input: an id, the path to show, and the open file when it is not read from the path.
 
-    `pictures` and `caption` are of what is spoken about.
+    `pictures` and `caption` are of what is spoken about; `track` is one of several audio tracks, from 1.
     """
 
     id: str
@@ -30,17 +33,18 @@ class Source:
     file: BinaryIO | None = None
     pictures: tuple[str | BinaryIO, ...] = ()
     caption: str | None = None
+    track: int | None = None
 
     def rereadable(self) -> "Source":
         """The same, to be read several times: what comes through a pipe is kept. Raises MediaError."""
         held = self.file or existing(self.path)
         return self if isinstance(held, str) else replace(self, file=held)
 
-    def sound(self):
-        """The decoded sound from its beginning."""
+    def sound(self, lost: list[Lost] | None = None) -> Iterator[Tensor]:
+        """The decoded sound from its beginning; `lost` gets what damage has cost."""
         if self.file is not None:
             self.file.seek(0)
-        return stream_audio(self.file or Path(self.path))
+        return stream_audio(self.file or Path(self.path), track=self.track, lost=lost)
 
 
 @dataclass
@@ -50,6 +54,7 @@ class _Job:
     source: Source
     sight: Any = None
     duration: float = 0.0
+    lost: list[Lost] = field(default_factory=list)
     closed: bool = False
     waiting: int = 0
     segments: dict[int, Segment] = field(default_factory=dict)
@@ -59,7 +64,8 @@ class _Job:
         if self.error is not None:
             return self.error
         ordered = [self.segments[i] for i in sorted(self.segments) if self.segments[i].text]
-        return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered)
+        lost = [(round(start, 3), round(end, 3)) for start, end in self.lost]
+        return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered, lost)
 
 
 def context_kinds(sources: Iterable[Source]) -> set[str]:
@@ -115,7 +121,7 @@ def _read(sources: Iterable[Source]) -> Iterator[tuple[_Job, int, Piece | None]]
         job, number = _Job(source), 0
         try:
             source = source.rereadable()
-            speech, job.duration = find_speech(source.sound())
+            speech, job.duration = find_speech(source.sound(job.lost))
             for piece in cut(source.sound(), speech):
                 yield job, number, piece
                 number += 1

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from math import exp, log
 
+from xllm.timeline import Lost
+
 
 @dataclass(frozen=True)
 class Token:
@@ -44,13 +46,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class Recording:
-    """One input file, transcribed. No speech in it is no segments and empty text."""
+    """One input file, transcribed. No speech in it is no segments and empty text.
+
+    `lost` are the stretches, from second to second, that damage has cost: they are silence in what was transcribed.
+    """
 
     id: str
     path: str
     duration: float
     engine: str
     segments: list[Segment]
+    lost: list[Lost] = field(default_factory=list)
 
     @property
     def text(self) -> str:

@@ -158,12 +158,15 @@ class Outputs:
         whole = json.dumps([self.settings, about, contents], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()
 
-    def write(self, result: Result, text: str) -> XLLMError | None:
-        """Write a result file, then its line in the journal; returns what is in the way, which costs this input."""
+    def write(self, result: Result, text: str, done: bool = True) -> XLLMError | None:
+        """Write a result file, then its line in the journal; returns what is in the way, which costs this input.
+
+        One that is not `done`, since its input is damaged, is tried and said again by `--resume`.
+        """
         try:
             write_atomic(self.folder / result.name, text)
             unchanged = _stamp(result.source) == result.stamp  # since it was planned: else the text is of other bytes
-            key = (result.key or self._key(result.source)) if unchanged else None
+            key = (result.key or self._key(result.source)) if unchanged and done else None
             self._note([(result.name, result.owner, key)])
         except OSError as error:
             place = error.filename or self.journal

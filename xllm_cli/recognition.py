@@ -38,6 +38,9 @@ DraftThreshold = Annotated[
         help="Lossy: take the recogniser's text where each of its characters is at least this likely, without the LLM.",
     ),
 ]
+Track = Annotated[
+    int | None, typer.Option(min=1, help="Which of several audio tracks, from 1; else the file's default track.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="With -o: skip inputs already done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")]
 
@@ -58,6 +61,7 @@ def recognise(
 ) -> None:
     """Transcribe `sources` and write as asked; exits with 1 when they or the `failures` before were not all done."""
     from xllm.errors import ConfigError, XLLMError
+    from xllm.timeline import describe
     from xllm_cli.writers import as_dict, write
 
     for failure in failures:
@@ -79,19 +83,20 @@ def recognise(
         for number, (source, outcome) in enumerate(_run(sources, model, engine, batch_size, device, gpus, drafts)):
             bar.advance(task)
             failure = outcome if isinstance(outcome, XLLMError) else None
+            lost = [] if failure else outcome.lost
             if failure:
                 pass
             elif outputs:
-                failure = outputs.write(results[number], write(outcome, form))
+                failure = outputs.write(results[number], write(outcome, form), done=not lost)
             elif form == "json" and len(sources) > 1:
                 collected.append(as_dict(outcome))
             elif form == "txt" and len(sources) > 1:
                 result(f"{one_line(source.path)}\t{one_line(outcome.text)}\n")
             else:
                 result(write(outcome, form))
-            if failure:
+            if failure or lost:
                 failed += 1
-                note(f"error: {failure}")
+                note(f"error: {failure or f'{outcome.path}: {describe(lost)}; the rest is written'}")
     if collected:
         result(to_json(collected, indent=2) + "\n")
     if failed:

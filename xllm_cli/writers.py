@@ -22,6 +22,7 @@ def as_dict(recording: Recording) -> dict:
         "duration": recording.duration,
         "engine": recording.engine,
         "segments": [asdict(segment) for segment in recording.segments],
+        "lost": recording.lost,
     }
 
 

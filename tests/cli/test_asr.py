@@ -164,7 +164,7 @@ def test_a_bad_input_is_one_line_and_the_others_complete(xllm, small_model, tmp_
     assert lines[1] == "1 of 3 inputs failed"
 
 
-@pytest.mark.parametrize("name", ["cut.mp3", "phone.wav", "click.wav", "quiet.wav"])
+@pytest.mark.parametrize("name", ["phone.wav", "click.wav", "quiet.wav"])
 def test_odd_but_usable_inputs_succeed(xllm, small_model, tmp_path, name):
     broken_inputs(tmp_path)
     code, out, _ = xllm("asr", tmp_path / name, "--model", small_model)

@@ -12,10 +12,9 @@ from xllm.steps.run import Made, Row
 
 SILENCE = 1e-4  # of full scale, -80 dB: the loudest sample of a recording of nothing
 FRAMES = 8  # of a film that are looked at
-WHOLE = 0.9  # of the stated seconds; fewer are a damaged file's
-PADDING = 0.1  # seconds that encoders add, and some headers count
+WHOLE = 0.9  # of the stated bytes of a WAV; fewer are a damaged file's
+PADDING = 0.1  # seconds that may lack
 ENDLESS = 0x7FFF0000  # bytes that a WAV claims from here on are what writers say who do not know
-GUESSED = ("aac", "amr")  # formats that state no length; FFmpeg multiplies the first frames' bit rate
 
 
 class Check(Config):
@@ -55,11 +54,14 @@ class Check(Config):
 def _listen(path: str) -> tuple[float, float]:
     """Seconds and the loudest sample of the whole sound. Raises MediaError, also where a good part of it is lost."""
     from xllm.media import SAMPLE_RATE, stream_audio
+    from xllm.timeline import describe
 
-    count, loudest = 0, 0.0
-    for chunk in stream_audio(path):
+    count, loudest, lost = 0, 0.0, []
+    for chunk in stream_audio(path, lost=lost):
         count += len(chunk)
         loudest = max(loudest, float(chunk.abs().max()))
+    if lost:
+        raise MediaError(f"{path}: {describe(lost)}")
     seconds = count / SAMPLE_RATE
     stated = _stated(path, seconds)
     if seconds < WHOLE * stated - PADDING:
@@ -68,18 +70,14 @@ def _listen(path: str) -> tuple[float, float]:
 
 
 def _stated(path: str, seconds: float) -> float:
-    """How long the header says that a sound is; `seconds`, what could be decoded, where it does not say."""
-    from xllm.media import open_media
+    """How long the header of a WAV says that a sound is; `seconds`, what could be decoded, where it does not say.
 
+    Players take the end of the file for the end of the sound, since many writers do not know the length.
+    """
     with open_any(path) as file:
         start, size = file.read(8), file.seek(0, os.SEEK_END)
-    if start[:4] == b"RIFF":  # FFmpeg takes the end of the file for the end of the sound
-        claimed = 8 + int.from_bytes(start[4:], "little")
-        return seconds * claimed / size if size < claimed < ENDLESS else seconds
-    with open_media(path) as container:
-        track = container.streams.audio[0]
-        known = track.duration and container.format.name not in GUESSED
-        return float(track.duration * track.time_base) if known else seconds
+    claimed = 8 + int.from_bytes(start[4:], "little")
+    return seconds * claimed / size if start[:4] == b"RIFF" and size < claimed < ENDLESS else seconds
 
 
 def _look(kind: str, path: str) -> None:

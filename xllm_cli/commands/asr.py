@@ -1,5 +1,7 @@
 """`xllm asr`: speech to text."""
 
+from dataclasses import replace
+
 from xllm_cli.console import show_warnings
 from xllm_cli.recognition import (
     BatchSize,
@@ -14,6 +16,7 @@ from xllm_cli.recognition import (
     Output,
     Quiet,
     Resume,
+    Track,
 )
 
 
@@ -28,6 +31,7 @@ def asr(
     gpus: Gpus = None,
     draft: Draft = True,
     draft_threshold: DraftThreshold = None,
+    track: Track = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,11 +41,13 @@ def asr(
 
     jsonl and json hold the time and score of every character.
 
-    Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
+    Exit code: 0 all done, 1 some inputs failed or are damaged, 2 wrong usage.
     """
     from xllm_cli.inputs import expand
     from xllm_cli.recognition import recognise
 
     show_warnings(quiet)
     drafts = {"drafts": draft, "draft_threshold": draft_threshold}
-    recognise(*expand(inputs), model, engine, form, output, batch_size, device, gpus, drafts, resume, quiet)
+    sources, failures = expand(inputs)
+    sources = [replace(source, track=track) for source in sources]
+    recognise(sources, failures, model, engine, form, output, batch_size, device, gpus, drafts, resume, quiet)

@@ -19,6 +19,7 @@ from xllm_cli.recognition import (
     Output,
     Quiet,
     Resume,
+    Track,
 )
 
 MANIFEST = "or 'image' or 'caption' in the manifest"
@@ -39,6 +40,7 @@ def masr(
     gpus: Gpus = None,
     draft: Draft = True,
     draft_threshold: DraftThreshold = None,
+    track: Track = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -47,7 +49,7 @@ def masr(
     In a manifest, `image` and `caption` of a row are its own; `--image` and `--caption` serve the other inputs.
     What the system cannot use is a warning; where it could use nothing of what is given, it does not start.
 
-    Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
+    Exit code: 0 all done, 1 some inputs failed or are damaged, 2 wrong usage.
     """
     from xllm_cli.inputs import Failure, expand, from_pipe
     from xllm_cli.recognition import recognise
@@ -58,8 +60,9 @@ def masr(
     pictures = tuple(from_pipe(path) or path for path in image or ())
     seen = []
     for source in sources:
-        source = replace(source, pictures=source.pictures or pictures, caption=source.caption or caption)
-        if source.pictures or (source.caption or "").strip():
+        shown, said = source.pictures or pictures, source.caption or caption
+        source = replace(source, pictures=shown, caption=said, track=track)
+        if shown or (said or "").strip():
             seen.append(source)
         else:
             failures.append(Failure(source.path, f"{source.path}: no picture: give --image or --caption, {MANIFEST}"))
