@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from xllm_cli.commands import asr, bench, chat, doctor, eval, export, masr, prepare_data, train
-from xllm_cli.console import FAILED, INTERRUPTED, USAGE, note
+from xllm_cli.console import FAILED, INTERRUPTED, USAGE
+from xllm_cli.launch import fail
 
 app = typer.Typer(
     name="xllm",
@@ -58,19 +59,16 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        note("interrupted")
-        sys.exit(INTERRUPTED)
+        fail("interrupted", INTERRUPTED)
     except XLLMError as error:
         if debug:
             raise
-        note(f"error: {error}")
-        sys.exit(USAGE if isinstance(error, ConfigError) else FAILED)
+        fail(f"error: {error}", USAGE if isinstance(error, ConfigError) else FAILED)
     except Exception as error:
         if debug:
             raise
         first = (str(error).splitlines() or ["no message"])[0]
-        note(f"error: unexpected {type(error).__name__}: {first} (run again with --debug and report it)")
-        sys.exit(FAILED)
+        fail(f"error: unexpected {type(error).__name__}: {first} (run again with --debug and report it)", FAILED)
 
 
 if __name__ == "__main__":  # `accelerate launch -m xllm_cli.main`

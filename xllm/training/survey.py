@@ -18,6 +18,7 @@ from xllm.llm.causal import CausalLM
 from xllm.llm.chatglm import ChatGLMConfig, ChatGLMModel
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
+from xllm.training.schedule import misfit
 from xllm.training.stages import find_stage
 
 # Bytes of a trained parameter: itself, its gradient and AdamW's two moments, all float32.
@@ -30,7 +31,10 @@ LOGITS = 12  # bytes of a logit: itself in float32, its softmax, its gradient
 
 @dataclass(frozen=True)
 class StageSurvey:
-    """What one stage costs; bytes are of one GPU, `activations` an estimate, steps are optimiser steps of an epoch."""
+    """What one stage costs; bytes are of one GPU, `activations` an estimate, steps are optimiser steps of an epoch.
+
+    `misfit` says how the schedule misses the run's end.
+    """
 
     stage: int
     modality: str
@@ -43,6 +47,7 @@ class StageSurvey:
     batch: int | None
     steps: int | None
     epochs: int
+    misfit: str | None
 
 
 def survey(recipe: Recipe) -> tuple[dict[str, int], list[StageSurvey]]:
@@ -126,6 +131,7 @@ def _stage(parts: dict[str, nn.Module], config: StageConfig) -> StageSurvey:
         batch and batch * config.gpus * config.accumulate,
         steps,
         config.epochs,
+        steps and misfit(config.schedule, steps * config.epochs),
     )
 
 
