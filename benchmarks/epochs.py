@@ -98,7 +98,8 @@ def main() -> None:
         differences = []
         with torch.no_grad():
             for batch in batches:
-                own = trainer.examples.collate([trainer.examples.load(i, None) for i in batch.tolist()])
+                examples = trainer.training.examples
+                own = examples.collate([examples.load(i, None) for i in batch.tolist()])
                 differences.append(
                     abs(float(trainer.model(own)["loss"]) - plain_loss(system, [rows[i] for i in batch]))
                 )

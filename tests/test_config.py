@@ -100,3 +100,54 @@ def test_a_recipe_may_say_only_what_differs_from_its_base(tmp_path):
     (tmp_path / "lost.yaml").write_text("base: nowhere.yaml\nname: lost\n")
     with pytest.raises(ConfigError, match="nowhere.yaml"):
         load_recipe(tmp_path / "lost.yaml")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("epochs=0 batch_cost=0 max_cost=-1 window=0 accumulate=0 workers=-1 views=0 flat_start=-1 average=0").split(),
+        *("log_every=0 save_every=0 lr=0 lr=-1 lr=.nan lr=.inf clip=-1 weight_decay=-0.1 betas=[0.9,1.0]").split(),
+        *("seed=-1 seed=4294967296 train=[] cache_gb=0 gpus=0 schedule.warmup=-1 schedule.decay=0").split(),
+        *("schedule.min_lr=0.1 schedule.start_lr=0.1 schedule.kind=constant schedule.min_lr=0").split(),
+        "schedule={kind: cosine}",
+        "schedule={warmup: 3, decay: 20}",
+        *(
+            f"model.recognizer.encoder.{change}"
+            for change in "mels=0 width=225 heads=0 kernel=4 blocks=0 pool_after=[7] pool_after=[2,2] dropout=1".split()
+        ),
+        "model.recognizer.cif.kernel=2",
+        *(
+            f"model.recognizer.decoder.{change}"
+            for change in "width=-256 visual_blocks=[4] visual_blocks=[0] visual_blocks=[3] visual_width=0".split()
+        ),
+        *("model.recognizer.label_smoothing=1 model.recognizer.ctc_weight=-1 model.frames=0").split(),
+        *("model.speech.heads=5 model.speech.max_tokens=0 model.speech.text_weight=.nan").split(),
+        *("model.vision.size=0 model.vision.std=[0,1,1] model.vision.redraw=1.5 model.vision.heads=5").split(),
+        *("model.image.queries=0 model.image.dropout=-0.1 model.llm.heads=3 model.llm.layers=0").split(),
+        *("lora.rank=0 lora.alpha=0 lora.dropout=1").split(),
+    ],
+)
+def test_values_that_do_harm_are_refused(override):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(TINY, [override], stage=1, modality="speech")
+    key = override.partition("=")[0].rpartition(".")[2]
+    assert key in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_without_a_schedule_the_rate_is_constant():
+    stage = load_recipe(TINY, ["schedule={}"], stage=1, modality="speech").stage(1, "speech")
+    assert stage.schedule.kind == "constant" and stage.schedule.end is None
+    assert load_recipe(TINY, ["clip=0"], stage=1, modality="speech").stage(1, "speech").clip == 0
+
+
+def test_stages_that_are_no_mapping_are_told(tmp_path):
+    (tmp_path / "r.yaml").write_text("name: r\nstages: [a]\n")
+    with pytest.raises(ConfigError, match="stages"):
+        load_recipe(tmp_path / "r.yaml", ["lr=1"], 1)
+
+
+@pytest.mark.parametrize("name", ["lora", "train", "cache"])
+def test_a_stage_may_be_called_as_a_key_is(tmp_path, name):
+    (tmp_path / "r.yaml").write_text(f"name: r\nstages: {{{name}: {{stage: 1, train: [x], output: o, lrr: 1}}}}\n")
+    with pytest.raises(ConfigError, match=f"'stages.{name}.lrr'; did you mean 'lr'"):
+        load_recipe(tmp_path / "r.yaml")

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from xllm_cli.commands import asr, bench, chat, doctor, eval, export, masr, prepare_data, train
-from xllm_cli.console import FAILED, INTERRUPTED, USAGE, accept_all_characters, note
+from xllm_cli.console import FAILED, INTERRUPTED, USAGE, accept_all_characters
+from xllm_cli.launch import fail
 
 app = typer.Typer(
     name="xllm",
@@ -75,22 +76,18 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        note("interrupted")
-        sys.exit(INTERRUPTED)
+        fail("interrupted", INTERRUPTED)
     except XLLMError as error:
         if debug:
             raise
-        note(f"error: {error}")
-        sys.exit(USAGE if isinstance(error, ConfigError) else FAILED)
+        fail(f"error: {error}", USAGE if isinstance(error, ConfigError) else FAILED)
     except Exception as error:
         if debug:
             raise
         if isinstance(error, OSError) and error.filename is not None:  # full, read-only, taken away meanwhile
-            note(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
-            sys.exit(FAILED)
+            fail(f"error: {os.fsdecode(error.filename)}: {error.strerror}", FAILED)
         first = (str(error).splitlines() or ["no message"])[0]
-        note(f"error: unexpected {type(error).__name__}: {first} (run again with --debug and report it)")
-        sys.exit(FAILED)
+        fail(f"error: unexpected {type(error).__name__}: {first} (run again with --debug and report it)", FAILED)
 
 
 if __name__ == "__main__":  # `accelerate launch -m xllm_cli.main`

@@ -14,7 +14,7 @@ Manifest = Annotated[Path, typer.Argument(metavar="IN", help="Manifest to read (
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Manifest to write (.jsonl), or a folder for it.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many inputs.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that work at once; the result is the same.")]
-Gpus = Annotated[str | None, typer.Option(help="Share the work among these GPUs, e.g. 0,1.")]
+Gpus = Annotated[str | None, typer.Option(help="Share the work among these GPUs, e.g. 0,1, or all.")]
 Ray = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Work on a Ray cluster: auto, host:port or local; --workers says how many."),
@@ -25,13 +25,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 def mapper(workers: int, gpus: str | None = None, ray: str | None = None):
     """How chunks are worked on: here, in processes, or on a cluster."""
-    each = [gpu.strip() for gpu in (gpus or "").split(",") if gpu.strip()]
-    if ray is not None:
+    if ray is not None:  # which chooses among the cluster's GPUs
         from xllm.steps.cluster import cluster
 
-        return cluster(ray, workers, gpus=1.0 if each else 0.0)
+        return cluster(ray, workers, gpus=1.0 if gpus else 0.0)
     from xllm.steps.workers import processes
 
+    each = []
+    if gpus is not None:
+        from xllm.device import resolve_gpus, visible_gpus
+
+        each = [visible_gpus([index]) for index in resolve_gpus(gpus)]
     return processes(max(workers, len(each)), each)
 
 

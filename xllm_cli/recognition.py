@@ -25,7 +25,7 @@ Output = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pieces of speech recognised at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Gpus = Annotated[str | None, typer.Option(help="Split the inputs over these GPUs, e.g. 0,1.")]
+Gpus = Annotated[str | None, typer.Option(help="Split the inputs over these GPUs, e.g. 0,1, or all.")]
 Draft = Annotated[
     bool,
     typer.Option("--draft/--no-draft", help="Verify the recogniser's text, or write token by token: the same, slower."),
@@ -120,8 +120,7 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
     if not sources:
         return iter(())
     from xllm.context import ContextReader
-    from xllm.device import resolve_device
-    from xllm.errors import ConfigError
+    from xllm.device import resolve_device, resolve_gpus
     from xllm.model import XLLM
     from xllm.transcribe import context_kinds, devices_run, transcribe
 
@@ -131,10 +130,5 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
             setattr(loaded, name, value)
         ContextReader(loaded, engine).require(context_kinds(sources))
         return transcribe(sources, loaded, engine, batch_size)
-    try:
-        devices = [f"cuda:{int(gpu)}" for gpu in gpus.split(",")]
-    except ValueError:
-        raise ConfigError(f"--gpus {gpus!r}: give numbers, e.g. 0,1") from None
-    for name in devices:
-        resolve_device(name)
+    devices = [f"cuda:{index}" for index in resolve_gpus(gpus)]
     return devices_run(sources, model, devices, engine, batch_size, **drafts)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from small_models import small_bert, small_vit
 from xllm import checkpoint
 from xllm.config import load_recipe
 from xllm.context import ContextReader
-from xllm.errors import ConfigError
+from xllm.errors import ConfigError, ManifestError
 from xllm.instructions import INSTRUCTIONS
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import fill
+from xllm.training import loop
 from xllm.training.loop import Trainer
+from xllm.training.resume import differences
 
 RUN = """
 import sys, time, torch
@@ -196,12 +199,108 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(world):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_is_not_overwritten_and_other_data_is_noticed(world):
+def test_a_run_is_not_overwritten(world):
     trainer(world, 1).run()
     with pytest.raises(ConfigError, match="--resume"):
         trainer(world, 1).run()
-    with pytest.raises(ConfigError, match="samples"):
-        trainer(world, 1, f"train=[{world}/train.jsonl]", "epochs=4").run(resume=True)
+    shutil.rmtree(world / "run1" / "checkpoints")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="holds a trained system already"):
+            trainer(world, 1).run(resume)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("batch_cost=300", "batch_cost was 250, is 300"),
+        ("window=3", "window was 50, is 3"),
+        ("max_cost=90", "max_cost was 3000, is 90"),
+        ("seed=4", "seed was 3, is 4"),
+        ("accumulate=2", "accumulate was 1, is 2"),
+        ("augment=false", "augment was True, is False"),
+        ("train=[{world}/train.jsonl]", "manifests was 2 .*, is 1 .*samples was 24 .*, is 10"),
+    ],
+)
+def test_what_makes_the_batches_must_stay(world, change, message):
+    trainer(world, 1, "epochs=1").run()
+    with pytest.raises(ConfigError, match=message):
+        trainer(world, 1, change.format(world=world), "epochs=2").run(resume=True)
+
+
+def test_as_many_rows_of_other_content_are_other_data(world):
+    trainer(world, 0, "epochs=1").run()
+    text = (world / "text.jsonl").read_text(encoding="utf-8")
+    (world / "moved").mkdir()
+    (world / "moved" / "text.jsonl").write_text(text, encoding="utf-8")
+    trainer(world, 0, f"train=[{world}/moved/text.jsonl]", "lr=0.01", "save_every=7", "epochs=2").run(resume=True)
+    (world / "text.jsonl").write_text(text.replace('"t1"', '"t0"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match="manifests was 1 .*, is 1 "):
+        trainer(world, 0, "epochs=3").run(resume=True)
+
+
+def test_checkpoints_of_another_model_are_refused(world):
+    trainer(world, 0, "epochs=1").run()
+    with pytest.raises(ConfigError, match="another model"):
+        trainer(world, 0, "epochs=2", "model.llm.ffn=48").run(resume=True)
+
+
+def test_the_number_of_processes_may_change_where_the_batches_allow_it():
+    was = {"seed": 1, "accumulate": 2, "processes": 1, "samples": "9"}
+    for now, within, found in (
+        ({"accumulate": 1, "processes": 2}, True, []),
+        ({"processes": 2}, False, []),
+        ({"processes": 2}, True, ["processes was 1, is 2"]),
+        ({"accumulate": 1}, False, ["accumulate was 2, is 1"]),
+        ({"accumulate": 4, "seed": 2}, True, ["seed was 1, is 2", "accumulate was 2, is 4"]),
+    ):
+        assert sorted(differences(was, was | now, within)) == sorted(found), now
+
+
+def test_two_runs_in_one_folder_are_refused(world):
+    errors = []
+
+    def second(event, numbers):
+        if event == "start":
+            with pytest.raises(ConfigError, match="another run is at work") as caught:
+                trainer(world, 0).run()
+            errors.append(caught)
+
+    recipe = load_recipe(world / "recipe.yaml", ["epochs=1"], 0, "text")
+    Trainer(recipe, recipe.stage(0, "text"), torch.device("cpu"), second).run()
+    assert errors and not (world / "run0" / ".lock").exists()
+    assert (world / "run0" / checkpoint.MARK).exists(), "the first one was not disturbed"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "place"])
+def test_from_a_damaged_checkpoint_the_one_before_goes_on_exactly(world, damage, monkeypatch):
+    trainer(world, 1, f"output={world}/whole", "save_every=2").run()
+    trainer(world, 1, "epochs=1", "save_every=2").run()
+    before, newest = sorted((world / "run1" / "checkpoints").glob("step-*[0-9]"))
+    if damage == "truncated":
+        data = (newest / "model.safetensors").read_bytes()
+        (newest / "model.safetensors").write_bytes(data[:-100])
+    elif damage == "missing":
+        (newest / "random-0.safetensors").unlink()
+    else:
+        (newest / "place.json").write_text('{"step": ')
+    said, steps = [], []
+    monkeypatch.setattr(loop.logger, "warning", lambda form, *values: said.append(form % values))
+    events = []
+    trainer(world, 1, "save_every=2", events=events).run(resume=True)
+    steps = [numbers["step"] for event, numbers in events if event == "train"]
+    assert steps[0] == int(before.name[5:]) + 1, "on from the one before"
+    about = next(line for line in said if "damaged" in line)
+    assert str(newest) in about and f"{before.name} goes on" in about
+    a, b = (checkpoint.load_tensors(world / name / "model.safetensors") for name in ("whole", "run1"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_without_a_whole_checkpoint_nothing_begins_anew(world):
+    trainer(world, 0, "epochs=1").run()
+    for folder in (world / "run0" / "checkpoints").glob("step-*"):
+        (folder / "optimizer.safetensors").unlink()
+    with pytest.raises(ConfigError, match="no checkpoint is whole.*optimizer"):
+        trainer(world, 0, "epochs=2").run(resume=True)
 
 
 def test_dropped_samples_are_counted_with_reasons(world):
@@ -211,15 +310,76 @@ def test_dropped_samples_are_counted_with_reasons(world):
     rows[1]["reading"] = "ni3"
     (world / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     (world / "2.wav").write_text("not audio")
-    events = []
-    run = trainer(world, 1, "max_cost=95", "epochs=1", events=events)
-    run.run()
-    reasons = {**run.dropped}
+    (world / "12.wav").write_text("not audio")
+    dev = [json.loads(line) for line in (world / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    dev[0]["response"] = "。"
+    (world / "dev.jsonl").write_text("".join(json.dumps(r) + "\n" for r in dev), encoding="utf-8")
+    for epochs in (1, 3):
+        events = []
+        run = trainer(world, 1, "max_cost=95", f"epochs={epochs}", events=events)
+        run.run(resume=epochs > 1)
+    reasons = run.training.dropped
     assert "no characters" in reasons["s0"] and "reading" in reasons["s1"]
     assert "2.wav" in reasons["s2"], "found while training, not before: the features are not cached"
     assert "max_cost" in reasons["s3"]
     start = next(numbers for event, numbers in events if event == "start")
-    assert start["samples"] == len(run.items)
+    assert start["samples"] == len(run.training.items) and start["dev"] == len(run.dev.items)
+    assert "no characters" in start["dev_dropped"]["s10"]
+    later = [numbers for event, numbers in events if event == "dev_dropped"]
+    assert len(later) == 1 and "12.wav" in later[0]["s12"], "said once, not in every epoch"
+    listed = [json.loads(line) for line in (world / "run1" / "dropped.jsonl").read_text().splitlines()]
+    assert {(row["id"], row["reason"]) for row in listed if "dev" not in row} == set(reasons.items())
+    assert {(row["id"], row["reason"]) for row in listed if row.get("dev")} == set(run.dev.dropped.items())
+    assert len(listed) == len(reasons) + len(run.dev.dropped), "each once, however often a run is started"
+
+
+def test_a_dev_set_that_cannot_be_used_is_an_error(world):
+    with pytest.raises(ConfigError, match="no dev sample can be used; the first: s10: longer than max_cost"):
+        trainer(world, 1, f"train=[{world}/text.jsonl]", "max_cost=39")
+    for number in range(10, 14):
+        (world / f"{number}.wav").write_text("not audio")
+    with pytest.raises(ManifestError, match="no dev sample can be read.*10.wav|11.wav|12.wav|13.wav"):
+        trainer(world, 1, "epochs=1").run()
+
+
+def test_an_unreadable_dev_batch_counts_for_nothing(world):
+    """And no other one counts twice in its place."""
+    run = trainer(world, 1, "batch_cost=1")  # a batch for each sample
+    losses = {item: run.dev.examples.load(item, None) for item in range(4)}
+    run.model.eval()
+    with torch.no_grad():
+        expected = [float(run.model(run.dev.examples.collate([losses[item]]))["loss"]) for item in range(3)]
+    (world / "13.wav").write_text("not audio")
+    assert run.evaluate()["loss"] == pytest.approx(sum(expected) / 3, rel=1e-5)
+
+
+def test_clip_zero_is_no_clipping(world):
+    for name, clip in (("none", 0), ("wide", 1e9), ("tight", 1e-3)):
+        trainer(world, 0, f"clip={clip}", f"output={world}/{name}").run()
+    none, wide, tight = (
+        checkpoint.load_tensors(world / name / "model.safetensors") for name in ("none", "wide", "tight")
+    )
+    assert all(torch.equal(none[name], wide[name]) for name in none)
+    assert not all(torch.equal(none[name], tight[name]) for name in none)
+
+
+def test_a_stage_without_a_schedule_keeps_its_rate(world):
+    events = []
+    trainer(world, 0, "lr=0.02", "schedule={}", "epochs=3", events=events).run()
+    rates = {numbers["lr"] for event, numbers in events if event == "train"}
+    assert rates == {0.02}
+
+
+def test_a_schedule_that_misses_the_run_is_a_warning_with_both_numbers(world, monkeypatch):
+    said = []
+    monkeypatch.setattr(loop.logger, "warning", lambda form, *values: said.append(form % values))
+    run = trainer(world, 0, "epochs=3")
+    assert run.steps == 3 * len(run.batches(0))
+    run.run()
+    assert len(said) == 1 and f"ends at step 22, the run at step {run.steps}:" in said[0]
+    said.clear()
+    trainer(world, 0, "epochs=3", f"output={world}/other", f"schedule.decay={run.steps - 2}").run()
+    assert not said
 
 
 def test_a_compiled_language_model_trains_to_the_same_weights(world, monkeypatch):

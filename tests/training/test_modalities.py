@@ -86,7 +86,7 @@ def test_a_robots_state_is_learned_and_answered(robot, world, monkeypatch):
         recipe = load_recipe(world / "recipe.yaml", list(overrides), stage, modality)
         config = next(s for s in recipe.stages.values() if (s.stage, s.modality) == (stage, modality))
         trainer = Trainer(recipe, config, torch.device("cpu"), lambda *event: None)
-        trainer.dev = trainer.examples
+        trainer.dev = trainer.training
         before = trainer.evaluate()["loss"]
         trainer.run()
         return before, trainer.evaluate()["loss"]
@@ -102,7 +102,7 @@ def test_a_robots_state_is_learned_and_answered(robot, world, monkeypatch):
     before, after = run(
         2, "robot", "stages.robot.stage=2", "stages.robot.modality=robot", f"stages.robot.train=[{world}/robot.jsonl]",
         f"stages.robot.start_from=[{world}/run0]", f"stages.robot.output={world}/run2r", "stages.robot.epochs=20",
-        "stages.robot.batch_cost=2", "stages.robot.lr=0.03", "stages.robot.schedule.hold=1000",
+        "stages.robot.batch_cost=2", "stages.robot.lr=0.03",
     )  # fmt: skip
     model = XLLM.from_pretrained(world / "run2r")
     seen = [Question(ASKED, {"robot": [see(model, "robot", world / f"{i}.state")]}) for i in range(8)]

@@ -5,12 +5,13 @@ So a run can stop after any batch and go on exactly, with any number of loader w
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from xllm.errors import ManifestError, XLLMError
+from xllm.errors import ConfigError, ManifestError, XLLMError
 from xllm.features import seeded
 from xllm.training.examples import Examples
 
@@ -62,7 +63,8 @@ class BatchDataset(Dataset):
     def __getitem__(self, number: int) -> tuple[dict, dict[str, str]]:
         """Return the batch and what was dropped from it: {id: reason}.
 
-        When all of a batch is dropped the next one stands in, so that distributed processes stay in step.
+        When all of a batch is dropped the next one stands in, so that distributed processes stay in step; when not
+        training it is empty.
         """
         dropped: dict[str, str] = {}
         for other in range(number, number + len(self.batches)):
@@ -75,6 +77,8 @@ class BatchDataset(Dataset):
                     dropped[self.examples.name(item)] = str(error)
             if items:
                 return self.examples.collate(items), dropped
+            if not self.training:
+                return {}, dropped
         raise ManifestError(f"no sample of the epoch can be read; the first: {next(iter(dropped.values()))}")
 
 
@@ -93,15 +97,40 @@ def loader(dataset: BatchDataset, order: Sequence[int], workers: int) -> DataLoa
     )
 
 
-def keep(examples: Examples, max_cost: int) -> tuple[np.ndarray, dict[str, str]]:
-    """Item numbers that can be trained on, and what is dropped: {id: reason}."""
-    kept, dropped = [], {}
-    for item in range(len(examples)):
-        reason = examples.unusable(item)
-        if reason is None and examples.cost(item) > max_cost:
-            reason = f"longer than max_cost: {examples.cost(item)} > {max_cost}"
-        if reason is None:
-            kept.append(item)
-        else:
-            dropped[examples.name(item)] = reason
-    return np.array(kept, dtype=np.int64), dropped
+@dataclass(frozen=True)
+class Usable:
+    """The examples that can be used: their numbers, costs and kinds [N], and what is dropped, id -> reason."""
+
+    examples: Examples
+    items: np.ndarray
+    costs: np.ndarray
+    kinds: np.ndarray
+    dropped: dict[str, str]
+
+    @classmethod
+    def of(cls, examples: Examples, max_cost: int, what: str) -> "Usable":
+        """Sort out what is unusable or too long. Raises ConfigError, saying `what` they are, when nothing is left."""
+        kept, dropped = [], {}
+        for item in range(len(examples)):
+            reason = examples.unusable(item)
+            if reason is None and examples.cost(item) > max_cost:
+                reason = f"longer than max_cost: {examples.cost(item)} > {max_cost}"
+            if reason is None:
+                kept.append(item)
+            else:
+                dropped[examples.name(item)] = reason
+        if not kept:
+            name, reason = next(iter(dropped.items()), ("none", "the manifests are empty"))
+            raise ConfigError(f"no {what} sample can be used; the first: {name}: {reason}")
+        costs, kinds = (np.array([of(item) for item in kept]) for of in (examples.cost, examples.kind))
+        return cls(examples, np.array(kept, dtype=np.int64), costs, kinds, dropped)
+
+    def positions(self, budget: int, window: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """An epoch's batches as positions in `items`."""
+        return make_batches(self.costs, self.kinds, budget, window, seed, epoch)
+
+    def drop(self, samples: dict[str, str]) -> dict[str, str]:
+        """Note what turned out to be unusable; returns what was not known before."""
+        new = {name: reason for name, reason in samples.items() if name not in self.dropped}
+        self.dropped.update(new)
+        return new

@@ -1,11 +1,11 @@
 """The one trainer, for every stage: Accelerate underneath, so that one device or many run the same code.
 
-A run folder holds `recipe.yaml` (resolved), `log.jsonl`, `tensorboard/`, `checkpoints/` and, in the end, the
-checkpoint that later stages start from. Resumption is exact: batches, what is drawn for each sample, and the learning
-rate are functions of the place in the run, and dropout's random state is saved with the weights.
+A run folder holds what `run_folder` writes, `checkpoints/` and, in the end, the checkpoint that later stages start
+from. Resumption is exact: batches, what is drawn for each sample, and the learning rate are functions of the place in
+the run, and dropout's random state is saved with the weights.
 """
 
-import json
+import logging
 import os
 import resource
 import time
@@ -21,14 +21,17 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, sen
 from torch import Tensor
 
 from xllm import checkpoint
-from xllm.config import Recipe, StageConfig, to_yaml
-from xllm.errors import ConfigError
-from xllm.files import write_atomic
-from xllm.training.data import BatchDataset, keep, loader, make_batches, padding_waste
+from xllm.config import Recipe, StageConfig
+from xllm.errors import ConfigError, ManifestError
+from xllm.training.data import BatchDataset, Usable, loader, padding_waste
 from xllm.training.meter import Meter
-from xllm.training.schedule import learning_rate
+from xllm.training.resume import differences, made_of
+from xllm.training.run_folder import RunFolder
+from xllm.training.schedule import learning_rate, misfit
 from xllm.training.stages import build
 from xllm.training.state import Checkpoints, Place
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[str, dict[str, Any]], None]  # event, its numbers: what a run tells its caller
 
@@ -77,22 +80,19 @@ class Trainer:
             if self.main:
                 report("prepare", {"what": what, "done": done, "total": total})
 
-        self.examples = stage.examples(xllm, recipe, config, config.train, True, progress)
-        self.dev = stage.examples(xllm, recipe, config, config.dev, False, progress) if config.dev else None
-        self.items, self.dropped = keep(self.examples, config.max_cost)
-        if len(self.items) == 0:
-            first = next(iter(self.dropped.items()), ("none", "the manifests are empty"))
-            raise ConfigError(f"no sample can be trained on; the first: {first[0]}: {first[1]}")
-        self.costs = np.array([self.examples.cost(i) for i in self.items.tolist()])
-        self.kinds = np.array([self.examples.kind(i) for i in self.items.tolist()])
+        examples = stage.examples(xllm, recipe, config, config.train, True, progress)
+        self.training = Usable.of(examples, config.max_cost, "training")
+        self.dev = None
+        if config.dev:
+            examples = stage.examples(xllm, recipe, config, config.dev, False, progress)
+            self.dev = Usable.of(examples, config.max_cost, "dev")
         fused = self.accelerator.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(
             _parameter_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=fused
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.checkpoints = Checkpoints(config.output)
-        self.place = Place(items=len(self.items))
-        self._writer = None
+        self.folder, self.checkpoints = RunFolder(config.output), Checkpoints(config.output)
+        self.place = Place(made_of=made_of(recipe, config, self.training, self.accelerator.num_processes))
 
     @property
     def main(self) -> bool:
@@ -104,31 +104,46 @@ class Trainer:
         return checkpoint.tensors(model.model, model.stage.trains)
 
     def load_weights(self, values: dict[str, Tensor]) -> None:
-        """Copy trained parts' tensors into the model."""
+        """Copy trained parts' tensors into the model; raises ConfigError when they are of another one."""
+        own = self.weights()
+        if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in values.items()}:
+            raise ConfigError(
+                f"{self.config.output}: its checkpoints are of another model than the recipe's; choose another output"
+            )
         with torch.no_grad():
-            for name, tensor in self.weights().items():
+            for name, tensor in own.items():
                 tensor.copy_(values[name])
 
     def _positions(self, epoch: int) -> list[np.ndarray]:
-        """The epoch's batches as positions in `items`."""
-        config = self.config
-        return make_batches(self.costs, self.kinds, config.batch_cost, config.window, self.recipe.seed, epoch)
+        """The epoch's batches as positions among the training samples."""
+        return self.training.positions(self.config.batch_cost, self.config.window, self.recipe.seed, epoch)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The epoch's batches of item numbers."""
-        return [self.items[positions] for positions in self._positions(epoch)]
+        return [self.training.items[positions] for positions in self._positions(epoch)]
 
     @property
     def padding(self) -> float:
         """Padded over real size of the first epoch's batches."""
-        return round(padding_waste(self.costs, self._positions(0)), 3)
+        return round(padding_waste(self.training.costs, self._positions(0)), 3)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run, if all its epochs have as many batches as the first."""
+        rounds = -(-len(self.batches(0)) // self.accelerator.num_processes)
+        return -(-rounds // self.config.accumulate) * self.config.epochs
+
+    def _check_schedule(self) -> None:
+        if self.main and (problem := misfit(self.config.schedule, self.steps)):
+            logger.warning("%s", problem)
 
     def dry_run(self) -> dict[str, Any]:
         """Forward and backward on the epoch's costliest batch: its size, samples, loss and the memory it took."""
-        batches = self.batches(0)
-        padded = [len(batch) * max(self.examples.cost(i) for i in batch.tolist()) for batch in batches]
+        self._check_schedule()
+        examples, batches = self.training.examples, self.batches(0)
+        padded = [len(batch) * max(examples.cost(i) for i in batch.tolist()) for batch in batches]
         number = int(np.argmax(padded))
-        batch, _ = BatchDataset(self.examples, batches, self.recipe.seed, 0, True)[number]
+        batch, _ = BatchDataset(examples, batches, self.recipe.seed, 0, True)[number]
         self.model.train()
         loss = self.model(send_to_device(batch, self.accelerator.device))["loss"]
         self.accelerator.backward(loss)
@@ -136,11 +151,11 @@ class Trainer:
         memory = (
             torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         )
-        longest = max(batches[number].tolist(), key=self.examples.cost)
+        longest = max(batches[number].tolist(), key=examples.cost)
         return {
             "batch_cost": padded[number],
             "samples": len(batches[number]),
-            "longest": self.examples.name(longest),
+            "longest": examples.name(longest),
             "loss": float(loss.detach()),
             "memory_bytes": int(memory),
             "batches": len(batches),
@@ -150,35 +165,34 @@ class Trainer:
     def run(self, resume: bool = False) -> None:
         """Train to the last epoch, then save the (averaged) result in the run's folder.
 
-        Raises ConfigError when the folder already holds a run and `resume` is not asked for, or when the
-        checkpoint to resume from belongs to other data.
+        Raises ConfigError when the folder already holds a run and `resume` is not asked for, when another process
+        trains there, and when what determines the batches has changed (`xllm.training.resume`).
         """
-        self._open(resume)
-        while self.place.epoch < self.config.epochs:
-            self._epoch()
-        self._finish()
+        with self.folder.alone() if self.main else nullcontext():
+            self._open(resume)
+            while self.place.epoch < self.config.epochs:
+                self._epoch()
+            self._finish()
 
     def _open(self, resume: bool) -> None:
-        latest = self.checkpoints.latest()
-        if latest is not None and not resume:
-            raise ConfigError(f"{self.config.output} already holds a run: add --resume, or choose another output")
-        if latest is not None:
-            place, weights = Checkpoints.read(latest, self.optimizer, self.accelerator.process_index)
-            if place.items != len(self.items):
-                raise ConfigError(
-                    f"{latest}: was trained on {place.items} samples, the manifests now give "
-                    f"{len(self.items)}; choose another output"
-                )
-            self.load_weights(weights)
-            self.place = place
+        if self.checkpoints.any():
+            if not resume:
+                raise ConfigError(f"{self.config.output} already holds a run: add --resume, or choose another output")
+            self._go_on()
+        elif (self.config.output / checkpoint.MARK).exists():
+            raise ConfigError(f"{self.config.output} holds a trained system already; choose another output")
         if self.main:
-            self.config.output.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.config.output / "recipe.yaml", to_yaml(self.recipe))
+            self.folder.begin(self.recipe)
+            self.folder.drop(self.training.dropped)
+            self.folder.drop(self.dev.dropped if self.dev else {}, dev=True)
+            self._check_schedule()
             self.report(
                 "start",
                 {
-                    "samples": len(self.items),
-                    "dropped": self.dropped,
+                    "samples": len(self.training.items),
+                    "dropped": self.training.dropped,
+                    "dev": len(self.dev.items) if self.dev else 0,
+                    "dev_dropped": self.dev.dropped if self.dev else {},
                     "batches": len(self.batches(self.place.epoch)),
                     "step": self.place.step,
                     "epochs": self.config.epochs,
@@ -187,6 +201,24 @@ class Trainer:
                     "padding": self.padding,
                 },
             )
+        self.accelerator.wait_for_everyone()
+
+    def _go_on(self) -> None:
+        """Be where the newest whole checkpoint was; damaged ones after it are set aside, and said."""
+        found, damaged = self.checkpoints.newest()
+        self.accelerator.wait_for_everyone()  # all have found the same
+        for folder, flaw in damaged.items() if self.main else ():
+            aside = Checkpoints.set_aside(folder)
+            logger.warning("%s is damaged (%s) and now called %s; %s goes on", folder, flaw, aside.name, found.name)
+        place, weights = Checkpoints.read(found)
+        if changed := differences(place.made_of, self.place.made_of, place.batch > 0):
+            raise ConfigError(
+                f"{found}: cannot go on with other batches: {'; '.join(changed)}; put it back, or choose another output"
+            )
+        self.load_weights(weights)
+        Checkpoints.restore(found, self.optimizer, self.accelerator.process_index)
+        place.made_of = self.place.made_of
+        self.place = place
 
     def _epoch(self) -> None:
         place, config = self.place, self.config
@@ -195,17 +227,18 @@ class Trainer:
         # In the last round some processes may have no batch left: they take another one, and it counts nothing.
         rounds = -(-len(batches) // world) * world
         order = [number % len(batches) for number in range(place.batch + rank, rounds, world)]
-        self.examples.flat_start = place.epoch < config.flat_start
-        data = BatchDataset(self.examples, batches, self.recipe.seed, place.epoch, True)
+        examples = self.training.examples
+        examples.flat_start = place.epoch < config.flat_start
+        data = BatchDataset(examples, batches, self.recipe.seed, place.epoch, True)
         self.model.train()
         meter = Meter()
         micro = 0
         asked = time.perf_counter()
         for batch, dropped in loader(data, order, config.workers):
             meter.wait(time.perf_counter() - asked)
-            if dropped:
-                self.dropped |= dropped
-                self.report("dropped", dropped)
+            if new := self.training.drop(dropped):
+                self.folder.drop(new)
+                self.report("dropped", new)
             micro += 1
             counts = place.batch + rank < len(batches)
             place.batch += world
@@ -232,7 +265,8 @@ class Trainer:
         return {key: value.detach() for key, value in losses.items()}
 
     def _step(self) -> None:
-        self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.config.clip)
+        if self.config.clip:
+            self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.config.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.place.step, self.config.lr, self.config.schedule)
         self.optimizer.step()
@@ -253,22 +287,9 @@ class Trainer:
         self._record("train", entry)
 
     def _record(self, event: str, entry: dict[str, Any]) -> None:
-        if not self.main:
-            return
-        with (self.config.output / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"event": event, **entry}) + "\n")
-        self._tensorboard(event, entry)
-        self.report(event, entry)
-
-    def _tensorboard(self, event: str, entry: dict[str, Any]) -> None:
-        if self._writer is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                return  # tensorboard comes with the `train` extra; log.jsonl holds the same numbers
-            self._writer = SummaryWriter(self.config.output / "tensorboard", purge_step=self.place.step)
-        for key, value in entry.items():
-            self._writer.add_scalar(f"{event}/{key}", value, self.place.step)
+        if self.main:
+            self.folder.log(event, entry, self.place.step)
+            self.report(event, entry)
 
     def _save(self) -> None:
         self.checkpoints.write(
@@ -298,22 +319,27 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Mean losses over the dev set; empty when there is none."""
+        """Mean losses over the dev set; empty when there is none. Raises ManifestError when none of it can be read."""
         if self.dev is None:
             return {}
-        items, _ = keep(self.dev, self.config.max_cost)
-        costs = np.array([self.dev.cost(i) for i in items.tolist()])
-        kinds = np.array([self.dev.kind(i) for i in items.tolist()])
-        batches = [items[b] for b in make_batches(costs, kinds, self.config.batch_cost, self.config.window, 0, 0)]
-        data = BatchDataset(self.dev, batches, 0, 0, False)
+        positions = self.dev.positions(self.config.batch_cost, self.config.window, 0, 0)
+        data = BatchDataset(self.dev.examples, [self.dev.items[at] for at in positions], 0, 0, False)
         self.model.eval()
         totals: dict[str, float] = {}
-        counts: dict[str, float] = {}
-        for batch, _ in loader(data, range(len(batches)), 0):
+        counts: dict[str, int] = {}
+        for batch, dropped in loader(data, range(len(data)), 0):
+            if (new := self.dev.drop(dropped)) and self.main:
+                self.folder.drop(new, dev=True)
+                self.report("dev_dropped", new)
+            if not batch:
+                continue
             size = len(next(iter(batch.values())))
             for key, value in self.model(send_to_device(batch, self.accelerator.device)).items():
                 totals[key] = totals.get(key, 0.0) + float(value) * size
-                counts[key] = counts.get(key, 0.0) + size
+                counts[key] = counts.get(key, 0) + size
+        if not counts:
+            name, reason = next(iter(self.dev.dropped.items()))
+            raise ManifestError(f"no dev sample can be read; the first: {name}: {reason}")
         return {key: totals[key] / counts[key] for key in totals}
 
     def _finish(self) -> None:
@@ -333,8 +359,6 @@ class Trainer:
                 self._save_bundle(self.bundle)
             averaged = self.evaluate()
             self._record("final", {"step": self.place.step, "epochs_averaged": len(self.place.best), **averaged})
-            if self._writer is not None:
-                self._writer.close()
 
     def _save_bundle(self, folder: Path) -> None:
         """Everything in one folder, float16; what is frozen and has a public name is not copied."""

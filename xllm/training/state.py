@@ -9,11 +9,14 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from xllm.checkpoint import load_tensors, save_tensors
+from xllm.errors import ConfigError
 from xllm.files import write_atomic
 
 KEEP = 2  # checkpoints kept: one may be damaged by a full disk, not both
@@ -26,7 +29,7 @@ class Place:
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    items: int = 0  # samples in the training set, to notice another one
+    made_of: dict = field(default_factory=dict)  # what determines the batches (xllm.training.resume)
     best: list[tuple[float, int]] = field(default_factory=list)  # (dev loss, epoch) of the weights kept
 
 
@@ -60,16 +63,55 @@ def restore_random_state(states: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
+def _place(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "place.json").read_text(encoding="utf-8"))
+
+
+def _flaw(folder: Path) -> str | None:
+    """Why a checkpoint cannot be read, or None: a file is missing, or not as long as its own header says."""
+    try:
+        processes = _place(folder).get("made_of", {}).get("processes", 1)
+        for name in ("model", "optimizer", *(f"random-{rank}" for rank in range(processes))):
+            with safe_open(folder / f"{name}.safetensors", framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return None
+
+
 class Checkpoints:
     """The `checkpoints` folder of a run."""
 
     def __init__(self, run: Path):
         self.folder = run / "checkpoints"
 
-    def latest(self) -> Path | None:
-        """The newest whole checkpoint."""
-        found = sorted(self.folder.glob("step-*[0-9]"), key=lambda path: int(path.name[5:]))
-        return found[-1] if found else None
+    def _found(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*[0-9]"), key=lambda path: int(path.name[5:]))
+
+    def any(self) -> bool:
+        """Whether there are checkpoints."""
+        return bool(self._found())
+
+    def newest(self) -> tuple[Path, dict[Path, str]]:
+        """The newest checkpoint that is whole, and those after it: what is wrong with each.
+
+        Raises ConfigError when none is whole.
+        """
+        damaged: dict[Path, str] = {}
+        for folder in reversed(self._found()):
+            flaw = _flaw(folder)
+            if flaw is None:
+                return folder, damaged
+            damaged[folder] = flaw
+        flaws = "; ".join(f"{folder.name}: {flaw}" for folder, flaw in damaged.items())
+        raise ConfigError(f"{self.folder}: no checkpoint is whole ({flaws}); choose another output")
+
+    @staticmethod
+    def set_aside(damaged: Path) -> Path:
+        """Give a damaged checkpoint another name, which is never read; returns it."""
+        aside = damaged.with_suffix(".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        return damaged.rename(aside)
 
     def write(
         self, place: Place, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, rank: int, wait
@@ -90,18 +132,25 @@ class Checkpoints:
         if rank == 0:
             shutil.rmtree(target, ignore_errors=True)
             os.replace(temporary, target)
-            for old in sorted(self.folder.glob("step-*[0-9]"))[:-KEEP]:
+            for old in self._found()[:-KEEP]:
                 shutil.rmtree(old)
 
     @staticmethod
-    def read(folder: Path, optimizer: torch.optim.Optimizer, rank: int) -> tuple[Place, dict[str, Tensor]]:
-        """Restore optimiser and random state from a checkpoint; returns its place and weights."""
-        place = Place(**json.loads((folder / "place.json").read_text(encoding="utf-8")))
-        place.best = [tuple(pair) for pair in place.best]
+    def read(folder: Path) -> tuple[Place, dict[str, Tensor]]:
+        """The place and weights of a checkpoint. Raises ConfigError when another version of xllm wrote it."""
+        try:
+            place = Place(**_place(folder))
+            place.best = [tuple(pair) for pair in place.best]
+        except TypeError:
+            raise ConfigError(f"{folder}: written by another version of xllm; choose another output") from None
+        return place, load_tensors(folder / "model.safetensors")
+
+    @staticmethod
+    def restore(folder: Path, optimizer: torch.optim.Optimizer, rank: int) -> None:
+        """Restore optimiser and random state from a checkpoint."""
         load_optimizer(optimizer, load_tensors(folder / "optimizer.safetensors"))
         if (own := folder / f"random-{rank}.safetensors").exists():  # else there were fewer processes
             restore_random_state(load_tensors(own))
-        return place, load_tensors(folder / "model.safetensors")
 
     def keep_epoch(self, epoch: int, weights: dict[str, Tensor]) -> None:
         """Keep an epoch's weights for averaging."""

@@ -28,6 +28,7 @@ from xllm.llm.chatglm import ChatGLMConfig, ChatGLMModel
 from xllm.llm.lora import add_lora
 from xllm.modalities import MODALITIES
 from xllm.speech.context import CaptionEncoder, ContextEncoders
+from xllm.training.schedule import misfit
 from xllm.training.stages import find_stage
 from xllm.trust import loading
 from xllm.vision.encoder import VisionEncoder
@@ -42,7 +43,10 @@ LOGITS = 12  # bytes of a logit: itself in float32, its softmax, its gradient
 
 @dataclass(frozen=True)
 class StageSurvey:
-    """What one stage costs; bytes are of one GPU, `activations` an estimate, steps are optimiser steps of an epoch."""
+    """What one stage costs; bytes are of one GPU, `activations` an estimate, steps are optimiser steps of an epoch.
+
+    `misfit` says how the schedule misses the run's end.
+    """
 
     stage: int
     modality: str
@@ -55,6 +59,7 @@ class StageSurvey:
     batch: int | None
     steps: int | None
     epochs: int
+    misfit: str | None
 
 
 def survey(recipe: Recipe) -> tuple[dict[str, int], list[StageSurvey]]:
@@ -154,6 +159,7 @@ def _stage(parts: dict[str, nn.Module], config: StageConfig, model: ModelConfig)
         batch and batch * config.gpus * config.accumulate,
         steps,
         config.epochs,
+        steps and misfit(config.schedule, steps * config.epochs),
     )
 
 

@@ -1,15 +1,13 @@
 """`xllm train`: run one stage of a recipe."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from xllm_cli.console import FAILED, note, progress_bar, result, show_rows, show_warnings
+from xllm_cli.console import note, progress_bar, result, show_rows, show_warnings
+from xllm_cli.launch import launch, launched
 
 SHOWN_DROPS = 5  # dropped samples named on the terminal; dropped.jsonl has all
 
@@ -30,7 +28,7 @@ def train(
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    gpus: Annotated[str | None, typer.Option(help="A process on each of these GPUs: 0,1,2,3; or how many: 4.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="A process on each of these GPUs, e.g. 0,1, or all.")] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="So many processes on the CPU, which share the batches.")
     ] = None,
@@ -62,8 +60,9 @@ def train(
     if print_config:
         result(to_yaml(loaded))
         return
-    if (gpus or processes) and "LOCAL_RANK" not in os.environ:
-        _launch(gpus, processes)
+    if (gpus is not None or processes) and not launched():
+        _launch(gpus, processes, device)
+        return
     show_warnings(quiet)
     from xllm.device import resolve_device
     from xllm.training.loop import Trainer
@@ -73,34 +72,27 @@ def train(
         screen = _Screen(bar, config.output, quiet)
         trainer = Trainer(loaded, config, where, screen.event, bundle)
         if dry_run:
-            result(json.dumps(trainer.dry_run(), ensure_ascii=False, indent=2) + "\n")
+            found = trainer.dry_run()
+            if trainer.main:
+                result(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
             return
         trainer.run(resume)
-    note(f"saved {config.output}")
+    if trainer.main:
+        note(f"saved {config.output}")
 
 
-def _launch(gpus: str | None, processes: int | None) -> None:
-    """This command again, in several processes that train as one; its exit code is theirs."""
+def _launch(gpus: str | None, processes: int | None, device: str) -> None:
+    """This command again, in several processes that train as one."""
+    from xllm.device import resolve_gpus, visible_gpus
     from xllm.errors import ConfigError
 
-    environment = dict(os.environ)
-    if gpus is not None:
-        if not all(number.strip().isdigit() for number in gpus.split(",")):
-            raise ConfigError(f"--gpus {gpus!r}: give numbers, e.g. 0,1, or how many")
-        chosen = gpus.split(",") if "," in gpus or int(gpus) == 0 else list(map(str, range(int(gpus))))
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
-        processes = len(chosen)
-    else:
-        environment["ACCELERATE_USE_CPU"] = "true"
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    with subprocess.Popen([*run, "-m", "xllm_cli.main", *sys.argv[1:]], env=environment) as children:
-        try:
-            code = children.wait()
-        except KeyboardInterrupt:  # they have it, too
-            children.wait()
-            raise
-    raise typer.Exit(FAILED if code else 0)
+    if gpus is None:
+        launch(processes, {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""})
+        return
+    if processes or device != "auto":
+        raise ConfigError("--gpus says how many processes there are, and where: leave out --processes and --device")
+    chosen = resolve_gpus(gpus)
+    launch(len(chosen), {"CUDA_VISIBLE_DEVICES": visible_gpus(chosen)})
 
 
 def _count(recipe: Any) -> None:
@@ -114,6 +106,9 @@ def _count(recipe: Any) -> None:
     result("\n")
     head = ("stage", "trained M", "frozen M", "GPUs", "GB each", "samples", "batch", "steps/epoch", "epochs")
     show_rows([head, *(_stage_row(stage) for stage in stages)])
+    for stage in stages:
+        if stage.misfit:
+            note(f"warning: stage {stage.stage} {stage.modality}: {stage.misfit}")
 
 
 def _stage_row(stage: Any) -> tuple[str, ...]:
@@ -147,21 +142,21 @@ class _Screen:
 
     def _start(self, n: dict) -> None:
         self.epochs = n["epochs"]
+        dev = f"; dev: {n['dev']} samples, {len(n['dev_dropped'])} dropped" if n["dev"] else ""
         self._say(
-            f"{n['samples']} samples, {len(n['dropped'])} dropped; {n['batches']} batches an epoch, "
+            f"{n['samples']} samples, {len(n['dropped'])} dropped{dev}; {n['batches']} batches an epoch, "
             f"{100 * (n['padding'] - 1):.1f}% padding; {n['parameters'] / 1e6:.2f}M parameters on {n['device']}"
         )
         self._dropped(n["dropped"])
+        self._dev_dropped(n["dev_dropped"])
         self.bar.update(self.task, description="training", completed=0, total=self.epochs * 100)
 
-    def _dropped(self, dropped: dict[str, str]) -> None:
-        if not dropped:
-            return
-        with (self.output / "dropped.jsonl").open("a", encoding="utf-8") as out:
-            for sample, reason in dropped.items():
-                out.write(json.dumps({"id": sample, "reason": reason}, ensure_ascii=False) + "\n")
+    def _dev_dropped(self, dropped: dict[str, str]) -> None:
+        self._dropped(dropped, "dev ")
+
+    def _dropped(self, dropped: dict[str, str], of: str = "") -> None:
         for sample, reason in list(dropped.items())[:SHOWN_DROPS]:
-            self._say(f"dropped {sample}: {reason}")
+            self._say(f"dropped {of}{sample}: {reason}")
         if len(dropped) > SHOWN_DROPS:
             self._say(f"... and {len(dropped) - SHOWN_DROPS} more: {self.output / 'dropped.jsonl'}")
 
