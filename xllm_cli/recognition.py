@@ -107,6 +107,7 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
     if not sources:
         return iter(())
     from xllm.device import resolve_device, resolve_gpus
+    from xllm.errors import ConfigError
     from xllm.model import XLLM
     from xllm.transcribe import devices_run, transcribe
 
@@ -115,6 +116,8 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
         for name, value in drafts.items():
             setattr(loaded, name, value)
         return transcribe(sources, loaded, engine, batch_size)
+    if device != "auto":
+        raise ConfigError("--gpus says where: leave out --device")
     devices = [f"cuda:{index}" for index in resolve_gpus(gpus)]
     return devices_run(sources, model, devices, engine, batch_size, **drafts)
 
