@@ -36,7 +36,7 @@ def resolve_gpus(names: str) -> list[int]:
     """
     parts = [part.strip() for part in names.split(",")]
     if names != "all" and not all(part.isdecimal() and part.isascii() for part in parts):
-        raise ConfigError(f"--gpus {names!r}: give the GPUs' numbers from 0, e.g. 0,1, or all")
+        raise ConfigError(f"--gpus {names!r}: give numbers from 0, e.g. 0,1, or all")
     have = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not have:
         raise ConfigError(f"--gpus {names!r}: no CUDA GPU is usable here; leave it out to use another device")

@@ -106,7 +106,7 @@ def show_warnings(quiet: bool) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' bars, too
     warnings.filterwarnings("ignore")
     logger = logging.getLogger("xllm")
-    logger.handlers = [] if quiet else [_Lines()]
+    logger.handlers = [logging.NullHandler() if quiet else _Lines()]  # without any, logging prints by itself
     logger.propagate = False
 
 

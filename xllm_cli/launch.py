@@ -32,6 +32,7 @@ def launch(processes: int, environment: dict[str, str]) -> None:
 
     logging.disable()  # the agent's own account, with tracebacks
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # not what each process thinks of unused parameters
     os.environ.update(environment, **{LAUNCHED: "1"})
     with tempfile.TemporaryDirectory(prefix="xllm-") as folder:
         config = LaunchConfig(
@@ -52,29 +53,33 @@ def launch(processes: int, environment: dict[str, str]) -> None:
                 raise KeyboardInterrupt from None
             raise typer.Exit(128 + error.sigval) from None
         except ChildFailedError as error:
-            message, code = _first_failure(Path(folder)) or _silent_failure(error)
+            message, code = _first_failure(error, Path(folder))
             note(message)
             raise typer.Exit(code) from None
 
 
 def fail(message: str, code: int) -> None:
     """End with a message and an exit code; of a process that `launch` started, both go there."""
-    if LAUNCHED in os.environ:
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file and LAUNCHED in os.environ:
         about = {"message": message, "timestamp": int(time.time()), "time": time.time(), "code": code}
-        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(about), encoding="utf-8")
+        Path(file).write_text(json.dumps(about), encoding="utf-8")
     else:
         note(message)
     sys.exit(code)
 
 
-def _first_failure(folder: Path) -> tuple[str, int] | None:
-    """What the process that failed first said: others fail because it is gone."""
-    said = [json.loads(path.read_text(encoding="utf-8")) for path in folder.rglob("error.json")]
-    first = min(said, key=lambda about: about["time"], default=None)
-    return first and (first["message"], first["code"])
-
-
-def _silent_failure(error) -> tuple[str, int]:
+def _first_failure(error, folder: Path) -> tuple[str, int]:
+    """Message and exit code of the process that failed first: others fail because it is gone."""
     rank, failure = error.get_first_failure()
+    for number, other in error.failures.items():
+        if other.exitcode < 0 and other.exitcode != -signal.SIGTERM:  # which is how the agent ends the others
+            rank, failure = number, other
+            break
+    else:
+        said = [json.loads(path.read_text(encoding="utf-8")) for path in folder.rglob("error.json")]
+        if said:
+            first = min(said, key=lambda about: about["time"])
+            return first["message"], first["code"]
     guess = "; was there too little memory?" if failure.exitcode == -signal.SIGKILL else ""
     return f"error: process {rank} ended with code {failure.exitcode}{guess}", FAILED

@@ -121,6 +121,7 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
         return iter(())
     from xllm.context import ContextReader
     from xllm.device import resolve_device, resolve_gpus
+    from xllm.errors import ConfigError
     from xllm.model import XLLM
     from xllm.transcribe import context_kinds, devices_run, transcribe
 
@@ -130,5 +131,7 @@ def _run(sources, model: str, engine: str, batch_size: int, device: str, gpus: s
             setattr(loaded, name, value)
         ContextReader(loaded, engine).require(context_kinds(sources))
         return transcribe(sources, loaded, engine, batch_size)
+    if device != "auto":
+        raise ConfigError("--gpus says where: leave out --device")
     devices = [f"cuda:{index}" for index in resolve_gpus(gpus)]
     return devices_run(sources, model, devices, engine, batch_size, **drafts)

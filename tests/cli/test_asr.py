@@ -178,6 +178,8 @@ def test_odd_but_usable_inputs_succeed(xllm, small_model, tmp_path, name):
         (["--device", "cuda:1"], "no CUDA GPU"),
         (["--gpus", "0,1"], "no CUDA GPU"),
         (["--gpus", "a"], "give numbers"),
+        (["--gpus", "all"], "no CUDA GPU"),
+        (["--gpus", "0", "--device", "cpu"], "leave out --device"),
         (["--model", "nowhere"], "neither a folder nor a model"),
         (["--resume"], "--resume needs -o"),
         (["--engine", "whisper"], "whisper"),

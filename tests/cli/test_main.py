@@ -85,3 +85,15 @@ def test_readme_commands_are_those_that_work(xllm):
         _, out, _ = xllm(*(word for word in words[:depth] if not word.startswith("-")), "--help")
         for option in (word.split("=")[0] for word in words if word.startswith("--") and word != "--help"):
             assert option in out, f"xllm {line}: {option}"
+
+
+def test_quiet_hides_the_librarys_warnings(capsys):
+    """Python's logging prints by itself what no handler takes."""
+    import logging
+
+    from xllm_cli.console import show_warnings
+
+    for quiet, shown in ((False, "warning: odd\n"), (True, "")):
+        show_warnings(quiet)
+        logging.getLogger("xllm.training").warning("odd")
+        assert capsys.readouterr().err == shown

@@ -89,3 +89,52 @@ def test_a_recipe_is_counted_without_weights_or_data(xllm, tmp_path, small_token
 def test_prepare_data_without_the_corpus(xllm, tmp_path):
     code, _, err = xllm("prepare-data", "tiny-speech", tmp_path)
     assert code == 1 and "manifest.jsonl" in err and err.count("\n") == 1
+
+
+def test_dev_samples_that_are_dropped_are_shown_and_marked(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    dev = [{"id": f"d{i}", "response": "天" * (40 if i else 3)} for i in range(4)]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in dev))
+    arguments = ("train", recipe, f"dev=[{tmp_path}/dev.jsonl]", "max_cost=60", "--stage", 0, "--device", "cpu")
+    for more in ((), ("--resume",)):
+        code, _, err = xllm(*arguments, *more)
+        assert code == 0 and "8 samples, 0 dropped; dev: 1 samples, 3 dropped;" in err
+        assert "dropped dev d1: longer than max_cost" in err
+        listed = [json.loads(line) for line in (tmp_path / "run" / "dropped.jsonl").read_text().splitlines()]
+        assert [(row["id"], row["dev"]) for row in listed] == [("d1", True), ("d2", True), ("d3", True)]
+
+
+def test_a_schedule_that_misses_the_run_is_told_before_and_when_it_runs(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    schedule = "schedule={kind: cosine, warmup: 10, decay: 990}"
+    code, _, err = xllm("train", recipe, schedule, "expected={samples: 1000, cost: 20}", "--stage", 0, "--meta")
+    assert code == 0
+    line = "the schedule ends at step 1,000, the run at step 250: schedule.decay=240 ends with it"
+    assert err.startswith(f"warning: stage 0 text: {line}") and err.count("\n") == 1
+    for arguments in (["--dry-run"], []):
+        code, _, err = xllm("train", recipe, schedule, "--stage", 0, "--device", "cpu", *arguments)
+        assert code == 0 and err.count("warning: the schedule ends at step 1,000, the run at step ") == 1
+
+
+def test_gpus_are_indices_and_not_beside_a_device(xllm, tmp_path, small_tokenizer, monkeypatch):
+    import torch
+
+    from xllm_cli.commands import train
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    started = []
+    monkeypatch.setattr(train, "launch", lambda *given: started.append(given))
+    recipe = write_world(tmp_path, small_tokenizer)
+    for gpus in ("2", "all"):
+        assert xllm("train", recipe, "--stage", 0, "--gpus", gpus)[0] == 0
+    assert started == [(1, {"CUDA_VISIBLE_DEVICES": "6"}), (4, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})]
+    for wrong, message in (
+        (["8"], "no GPU 8"),
+        (["0", "--device", "cpu"], "leave out"),
+        (["0", "--processes", 2], "leave"),
+    ):
+        code, _, err = xllm("train", recipe, "--stage", 0, "--gpus", *wrong)
+        assert code == 2 and message in err and err.count("\n") == 1
+    assert len(started) == 2

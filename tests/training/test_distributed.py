@@ -1,11 +1,16 @@
 """Several processes train as one: the weights of a single process that accumulates as many batches."""
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -92,5 +97,59 @@ def test_another_number_of_processes_goes_on(recipe, tmp_path, first, then, midd
 def test_what_is_wrong_is_told_once(recipe, tmp_path):
     code, err = train(recipe, tmp_path / "x", "--processes", "2", "epoch=3")
     assert code == 2 and "did you mean 'epochs'" in err and err.count("\n") == 1
-    code, err = train(recipe, tmp_path / "x", "--gpus", "all")
-    assert code == 2 and "give numbers" in err and err.count("\n") == 1
+    code, err = train(recipe, tmp_path / "x", "--processes", "2", "max_cost=1")
+    assert code == 2 and err.startswith("error: no training sample can be used") and err.count("\n") == 1
+    code, err = train(recipe, tmp_path / "x", "--processes", "2", "train=[none.jsonl]")
+    assert code == 1 and err.startswith("error: none.jsonl: no such manifest") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "whom, how, code, message",
+    [
+        ("worker", signal.SIGKILL, 1, r"error: process [01] ended with code -9; was there too little memory\?"),
+        ("parent", signal.SIGINT, 130, ""),
+    ],
+)
+def test_a_sudden_end_is_one_line(recipe, tmp_path, whom, how, code, message):
+    run = [
+        sys.executable,
+        "-m",
+        "xllm_cli.main",
+        "train",
+        recipe,
+        f"output={tmp_path}/x",
+        "epochs=5000",
+        "--stage",
+        "0",
+    ]
+    run += ["--device", "cpu", "--processes", "2", "--quiet"]
+    parent = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (tmp_path / "x" / "log.jsonl").exists() and parent.poll() is None:
+            time.sleep(0.1)
+        workers = psutil.Process(parent.pid).children()
+        os.kill(parent.pid if whom == "parent" else workers[1].pid, how)
+        _, err = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
+    assert parent.returncode == code and re.fullmatch(message, err.strip()), err
+    psutil.wait_procs(workers, timeout=10)
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_gpus_are_refused_where_there_are_none(recipe, tmp_path):
+    for gpus in ("8", "all"):
+        done = subprocess.run(
+            [sys.executable, "-m", "xllm_cli.main", "train", recipe, "--stage", "0", "--gpus", gpus],
+            cwd=ROOT, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        )  # fmt: skip
+        assert done.returncode == 2 and "no CUDA GPU is usable here" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_two_processes_say_it_once_and_drop_into_one_file(recipe, tmp_path):
+    code, err = train(recipe, tmp_path / "x", "--processes", "2", "epochs=1", "max_cost=33")
+    assert code == 0 and err.count("saved") == 1 and err.count("samples,") == 1
+    said = int(re.search(r"(\d+) dropped", err)[1])
+    assert said and len((tmp_path / "x" / "dropped.jsonl").read_text().splitlines()) == said
+    done = command(recipe, "--processes", "2", "--dry-run")
+    assert done.returncode == 0 and json.loads(done.stdout)["samples"] > 0
