@@ -21,6 +21,7 @@ import torchaudio
 from torch import Tensor
 
 from xllm import media
+from xllm.decoding import decode, timeline
 from xllm.features import fbank
 from xllm.media import SAMPLE_RATE, load_audio
 
@@ -43,7 +44,8 @@ def write(path: Path, wave: Tensor, container: str) -> None:
 
 def pyav(path: Path) -> Tensor:
     with media.open_media(path) as container:
-        return torch.from_numpy(np.concatenate(list(media._frames(container, path.name))))
+        track, line = media.audio_track(container, path.name), timeline(container)
+        return torch.from_numpy(np.concatenate(list(decode(container, track, path.name, line)))[:, 0])
 
 
 def torchaudios(wave: Tensor) -> Tensor:

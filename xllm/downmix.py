@@ -25,8 +25,9 @@ class Downmix:
     def __call__(self, block: np.ndarray) -> list[np.ndarray]:
         """What is known of the mix now. Raises MediaError for samples that are not numbers."""
         with np.errstate(invalid="ignore", over="ignore"):  # said here, in our words
-            if not np.isfinite(block.sum(dtype=np.float64)):
-                raise MediaError(f"{self.name}: holds samples that are not numbers (NaN or infinity); export it again")
+            odd = not np.isfinite(block.sum())
+        if odd and not np.isfinite(block).all():
+            raise MediaError(f"{self.name}: holds samples that are not numbers (NaN or infinity); export it again")
         if block.shape[1] == 1:
             return [*self.rest(), block[:, 0]]
         mixed = self.rest() if self._held and self._held[0].shape[1] != block.shape[1] else []
@@ -59,10 +60,11 @@ class Downmix:
 
     @staticmethod
     def _choose(window: np.ndarray, before: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        powers = np.square(window, dtype=np.float64).mean(0)
-        if powers.sum() < _SILENCE:
+        products = window.T @ window / len(window)
+        powers = products.diagonal()
+        if not _SILENCE < powers.sum() < np.inf:
             return before
-        coherence = np.square(window.sum(1, dtype=np.float64)).mean() / powers.sum()
+        coherence = products.sum() / powers.sum()
         single = before.max() == 1
         if coherence < _CANCELS and not single:
             weights = np.zeros_like(mean)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from media_files import tone, write_audio, write_silent_video
+from media_files import tone, write_audio, write_silent_video, write_tracks
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.opus"))
 
@@ -162,6 +162,37 @@ def test_a_bad_input_is_one_line_and_the_others_complete(xllm, small_model, tmp_
     assert out == f"{tmp_path / 'quiet.wav'}\t\n" * 2
     assert len(lines) == 2 and message in lines[0] and name in lines[0]
     assert lines[1] == "1 of 3 inputs failed"
+
+
+def test_a_damaged_input_is_written_said_and_not_done(xllm, small_model, tmp_path):
+    whole = write_audio(tmp_path / "a.mp3", tone(4.0))
+    (tmp_path / "cut.mp3").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    inputs = ["asr", whole, tmp_path / "cut.mp3", "--model", small_model, "-f", "jsonl"]
+    code, out, err = xllm(*inputs)
+    lost = [json.loads(line)["lost"] for line in out.splitlines()]
+    assert code == 1 and lost[0] == [] and lost[1] == [[pytest.approx(2.0, abs=0.2), pytest.approx(4.0, abs=0.1)]]
+    first, last = err.splitlines()
+    assert "cut.mp3: damaged: 2." in first or "cut.mp3: damaged: 1.9" in first
+    assert first.endswith("the rest is written") and last == "1 of 2 inputs failed"
+    for done in (0, 1):
+        code, _, err = xllm(*inputs, "-o", tmp_path / "out", "--resume")
+        assert code == 1 and err.startswith(f"{done} already done\n") and "cut.mp3: damaged" in err
+        assert (tmp_path / "out" / "cut.mp3.jsonl").exists()
+
+
+def test_a_track_is_chosen(xllm, small_model, tmp_path):
+    path = write_tracks(tmp_path / "a.mp4", [(tone(1.0), 0.0)], [(tone(3.0), 0.0)], codec="aac")
+    lengths = []
+    for number in (1, 2):
+        code, out, _ = xllm("asr", path, "--model", small_model, "-f", "jsonl", "--track", number)
+        lengths.append(json.loads(out)["duration"])
+    assert lengths == pytest.approx([1.0, 3.0], abs=0.1)
+    code, _, err = xllm("asr", path, "--model", small_model, "--track", 3)
+    assert code == 1 and "a.mp4: has no audio track 3, only 2" in err
+    assert xllm("asr", path, "--track", 0)[0] == 2
+    out = tmp_path / "out"
+    assert xllm("asr", path, "--model", small_model, "-o", out, "--resume")[2] == "0 already done\n"
+    assert xllm("asr", path, "--model", small_model, "-o", out, "--resume", "--track", 2)[2] == "0 already done\n"
 
 
 @pytest.mark.parametrize("name", ["phone.wav", "click.wav", "quiet.wav"])
