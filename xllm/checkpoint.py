@@ -6,7 +6,6 @@ tokenizer/          units, syllables and the tiny LLM's tokenizer, when the syst
 complete            written last
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from torch import nn
 
 from xllm.config import Config, LoRAConfig, ModelConfig, read_yaml, to_yaml, validate
 from xllm.errors import ConfigError
-from xllm.files import write_atomic
+from xllm.files import replacing, write_atomic
 
 BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
 MARK = "complete"
@@ -56,12 +55,8 @@ def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
 
 def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
     """Write safetensors atomically."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path, "wb") as file:
         file.write(serialize({name: t.detach().to("cpu").contiguous() for name, t in values.items()}))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from xllm.errors import MediaError
 from xllm.members import Stretch, split_reference
-from xllm.spool import spool
+from xllm.spool import Spool, spool
 
 SAMPLE_RATE = 16_000  # Hz
 MAX_SECONDS = 24 * 3600.0
@@ -63,7 +63,7 @@ def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
     Raises MediaError.
     """
     if not isinstance(source, str | Path):
-        return source
+        return source.again() if isinstance(source, Spool) else source
     path, name = str(source), name_of(source)
     try:
         found = os.stat(path)
@@ -83,6 +83,20 @@ def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
     if found.st_size == 0:
         raise MediaError(f"{name}: the file is empty; copy it again")
     return path
+
+
+def is_pipe(source: Path | str | BinaryIO) -> bool:
+    """Whether it is the name of what can be read once: a named pipe, or `/dev/fd/63` of `<(command)`."""
+    try:
+        mode = os.stat(source).st_mode
+    except (OSError, ValueError, TypeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def rereadable(source: Path | str | BinaryIO) -> Path | str | BinaryIO:
+    """`source`, or what comes through it if it is a pipe: to be opened several times. Raises MediaError."""
+    return existing(source) if is_pipe(source) else source
 
 
 def _member(member: tuple[str, int, int], name: str) -> BinaryIO:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from xllm.ahead import ahead
 from xllm.errors import XLLMError
-from xllm.media import existing, stream_audio
+from xllm.media import is_pipe, rereadable, stream_audio
 from xllm.segment import Piece, cut, find_speech
 from xllm.transcript import Recording, Segment, Token, Transcript
 
@@ -30,8 +30,7 @@ class Source:
 
     def rereadable(self) -> "Source":
         """The same, to be read several times: what comes through a pipe is kept. Raises MediaError."""
-        held = self.file or existing(self.path)
-        return self if isinstance(held, str) else replace(self, file=held)
+        return replace(self, file=rereadable(self.path)) if self.file is None and is_pipe(self.path) else self
 
     def sound(self):
         """The decoded sound from its beginning."""
