@@ -11,6 +11,7 @@ from torch import Tensor
 from xllm.errors import ConfigError, XLLMError
 from xllm.generation import GREEDY, Sampling, generate, steps
 from xllm.instructions import INSTRUCTIONS
+from xllm.media import rereadable
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import Turn
@@ -165,6 +166,7 @@ class Conversation:
         """Pieces of the answer. However the reader leaves, what was answered so far is remembered."""
         media = dict(self._media)
         if speech is not None:
+            speech = rereadable(speech)  # for `heard`
             media["speech"] = [see(self.model, "speech", speech)]
         pieces: list[str] = []
         try:

@@ -10,7 +10,6 @@ what comes from the hub may name neither these nor any other place on this machi
 """
 
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from torch import nn
 
 from xllm.config import Config, LoRAConfig, ModelConfig, to_yaml, validate
 from xllm.errors import ConfigError
-from xllm.files import write_atomic
+from xllm.files import replacing, write_atomic
 from xllm.trust import from_hub, inside
 from xllm.yaml_files import read_yaml
 
@@ -70,12 +69,8 @@ def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
 
 def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
     """Write safetensors atomically."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path, "wb") as file:
         file.write(serialize({name: t.detach().to("cpu").contiguous() for name, t in values.items()}))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

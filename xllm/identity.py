@@ -17,7 +17,6 @@ def of_media(source: str | BinaryIO) -> str:
     name = name_of(source)
     with opened(existing(source), name) as file:
         try:
-            file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise MediaError(f"{name}: cannot be read: {error.strerror}") from None

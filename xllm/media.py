@@ -27,7 +27,7 @@ from xllm.downmix import Downmix
 from xllm.errors import MediaError
 from xllm.lossless import NotLossless, in_one, is_rifx, lossless, rifx
 from xllm.members import Stretch, split_reference
-from xllm.spool import spool
+from xllm.spool import Spool, spool
 from xllm.timeline import Lost, describe
 
 MAX_SECONDS = 24 * 3600.0
@@ -72,6 +72,8 @@ def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
     """
     name = name_of(source)
     if not isinstance(source, str | Path):
+        if isinstance(source, Spool):
+            return source.again()
         return source if source.seekable() else spool(source, name)
     path = str(source)
     try:
@@ -92,6 +94,20 @@ def existing(source: Path | str | BinaryIO) -> str | BinaryIO:
     if found.st_size == 0:
         raise MediaError(f"{name}: the file is empty; copy it again")
     return path
+
+
+def is_pipe(source: Path | str | BinaryIO) -> bool:
+    """Whether it is the name of what can be read once: a named pipe, or `/dev/fd/63` of `<(command)`."""
+    try:
+        mode = os.stat(source).st_mode
+    except (OSError, ValueError, TypeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def rereadable(source: Path | str | BinaryIO) -> Path | str | BinaryIO:
+    """`source`, or what comes through it if it is a pipe: to be opened several times. Raises MediaError."""
+    return existing(source) if is_pipe(source) else source
 
 
 def _member(member: tuple[str, int, int], name: str) -> BinaryIO:

@@ -3,6 +3,7 @@
 So nothing is left of it on the disk, however the process ends. Another process that is being spawned may be given it.
 """
 
+import os
 import tempfile
 from multiprocessing.reduction import DupFd
 from typing import BinaryIO
@@ -21,23 +22,33 @@ class Spool(Stretch):
         self.name, self._file = name, file
         self._start, self._length, self._place = 0, length, 0
 
+    def again(self) -> "Spool":
+        """The same bytes from their beginning, read apart from this one."""
+        return _reader(os.dup(self._file.fileno()), self._length, self.name)
+
     def __reduce__(self):
-        return _inherited, (DupFd(self._file.fileno()), self._length, self.name)
+        return _received, (DupFd(self._file.fileno()), self._length, self.name)
 
 
-def _inherited(descriptor, length: int, name: str) -> Spool:
-    return Spool(open(descriptor.detach(), "rb", buffering=0), length, name)
+def _reader(descriptor: int, length: int, name: str) -> Spool:
+    return Spool(open(descriptor, "rb", buffering=0), length, name)
+
+
+def _received(sent, length: int, name: str) -> Spool:
+    return _reader(sent.detach(), length, name)
 
 
 def spool(pipe: BinaryIO, name: str) -> Spool:
     """All that comes through `pipe`. Raises MediaError when that is nothing, too much, or more than the disk holds."""
-    held, length = tempfile.TemporaryFile(buffering=0), 0
+    length = 0
     try:
+        held = tempfile.TemporaryFile()
         while block := pipe.read(_BLOCK):
             length += len(block)
             if length > MAX_BYTES:
                 raise MediaError(f"{name}: more than {MAX_BYTES >> 30} GiB came through the pipe; give a file")
             held.write(block)
+        held.flush()
     except OSError as error:
         where = f"cannot be kept in {tempfile.gettempdir()} (TMPDIR names another folder)"
         raise MediaError(f"{name}: {where}: {error.strerror}") from None

@@ -13,7 +13,7 @@ from torch import Tensor
 from xllm.ahead import ahead
 from xllm.context import ContextReader
 from xllm.errors import MediaError, XLLMError
-from xllm.media import existing, stream_audio
+from xllm.media import is_pipe, rereadable, stream_audio
 from xllm.segment import Piece, cut, find_speech
 from xllm.timeline import Lost
 from xllm.transcript import Recording, Segment, Token, Transcript
@@ -37,8 +37,7 @@ class Source:
 
     def rereadable(self) -> "Source":
         """The same, to be read several times: what comes through a pipe is kept. Raises MediaError."""
-        held = self.file or existing(self.path)
-        return self if isinstance(held, str) else replace(self, file=held)
+        return replace(self, file=rereadable(self.path)) if self.file is None and is_pipe(self.path) else self
 
     def sound(self, lost: list[Lost] | None = None) -> Iterator[Tensor]:
         """The decoded sound from its beginning; `lost` gets what damage has cost."""

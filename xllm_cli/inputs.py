@@ -2,7 +2,6 @@
 
 import glob
 import os
-import stat
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -53,16 +52,12 @@ def from_pipe(path: str) -> BinaryIO | None:
 
     Raises MediaError.
     """
-    from xllm.media import existing
+    from xllm.media import is_pipe, rereadable
     from xllm.spool import spool
 
     if path == "-":
         return spool(sys.stdin.buffer, "<stdin>")
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return None
-    return existing(path) if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
+    return rereadable(path) if is_pipe(path) else None
 
 
 def _directory(folder: str, failures: list[Failure]) -> list[Source]:

@@ -102,43 +102,50 @@ class Outputs:
     def plan(self, sources: Sequence[Source], resume: bool) -> list[Result]:
         """A result for each source, in order; with `resume` those whose content has been transcribed are done."""
         owners = list(_owners(sources))
-        own = {owner: name for name, owner in self._owners.items() if name.endswith(f".{self.form}")}
         base = _common_folder([owner for source, owner in zip(sources, owners, strict=True) if not source.file])
+        names = {owner: name for name, owner in self._owners.items() if name.endswith(f".{self.form}")}
+        taken = {names[owner] for owner in owners if owner in names}
         results, new = [], []
         for source, owner in zip(sources, owners, strict=True):
             key = self._key(source) if resume else None
-            if (name := own.get(owner)) is None:
-                name = self._free_name(source, owner, base, key)
-                new.append((name, owner, self._keys.get(name)))
-                self._owners[name] = owner
-            results.append(Result(source, owner, name, _stamp(source), key))
+            if owner not in names:
+                names[owner] = self._free_name(source, owner, base, key, taken)
+                taken.add(names[owner])
+                new.append((names[owner], owner, self._keys.get(names[owner])))
+            results.append(Result(source, owner, names[owner], _stamp(source), key))
         self._note(new)
         for folder in {(self.folder / result.name).parent for result in results}:
             if folder.is_dir():
                 remove_unfinished(folder)
         if resume:
-            self._find_done(results)
+            self._find_done(results, {name for name, _, _ in new})
         return results
 
-    def _free_name(self, source: Source, owner: str, base: str, key: str | None) -> str:
-        """The shortest end of the input's path, from `base` on, that is no other input's, nor a stranger's file."""
+    def _free_name(self, source: Source, owner: str, base: str, key: str | None, taken: set[str]) -> str:
+        """The shortest end of the input's path, from `base` on, that is neither `taken` nor another file's.
+
+        What has moved is found by its key, and keeps its name.
+        """
         names = [_fitting(name, f".{self.form}") for name in _candidates(source, owner, base)]
         for name in names:
-            free = name not in self._owners and not os.path.lexists(self.folder / name)
-            moved = key and self._keys.get(name) == key and not os.path.lexists(self._owners[name])
-            if free or moved:
+            free = not os.path.lexists(self.folder / name) or (key and self._keys.get(name) == key)
+            if free and name not in taken and not _is_there(self._owners.get(name, "")):
                 if name != names[0]:
-                    note(f"{source.path}: its result is {name}, since {names[0]} is there and another's")
+                    note(f"{source.path}: its result is {name}, since {names[0]} is another's")
                 return name
         raise XLLMError(f"{source.path}: no name for its result is free in {self.folder}")
 
-    def _find_done(self, results: Iterable[Result]) -> None:
-        """Those whose key is known: their text is there, or is copied from where an equal input's is."""
+    def _find_done(self, results: Iterable[Result], new: set[str]) -> None:
+        """Those whose key is known: their text is there, or in an equal input's result, or their own of another name.
+
+        Then it is copied to where it belongs, which is in `new`.
+        """
         places = {key: name for name, key in self._keys.items() if (self.folder / name).exists()}
         for result in results:
             if result.key not in places:
                 continue
-            if self._keys.get(result.name) == result.key and (self.folder / result.name).exists():
+            there = self._keys.get(result.name) == result.key and (self.folder / result.name).exists()
+            if there and result.name not in new:
                 result.done = True
                 continue
             try:
@@ -186,6 +193,12 @@ def _owners(sources: Iterable[Source]) -> Iterator[str]:
         owner = f"<pipe> {of_media(source.file)}" if source.file else os.path.abspath(source.path)
         seen[owner] = number = seen.get(owner, 0) + 1
         yield owner if number == 1 else f"{owner}\0{number}"  # which no path holds
+
+
+def _is_there(owner: str) -> bool:
+    """Whether the file that an owner names exists, or the archive that it lies in."""
+    path = owner.partition("\0")[0]
+    return os.path.lexists(path) or os.path.lexists(file_of(path))
 
 
 def _common_folder(owners: Sequence[str]) -> str:

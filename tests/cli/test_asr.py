@@ -1,11 +1,14 @@
 """`xllm asr` from inputs to files and exit codes, on random weights; and every kind of bad input."""
 
+import errno
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -94,13 +97,88 @@ def test_manifest_glob_and_stdin(xllm, small_model, sound, tmp_path, monkeypatch
     assert xllm("asr", "-", "--model", small_model) == (0, "\n", "")
 
 
+def test_results_are_of_these_weights(xllm, small_model, small_system, sound, tmp_path):
+    from xllm import checkpoint
+
+    def already_done(model):
+        done = xllm("asr", sound / "quiet.wav", "--model", model, "-o", tmp_path / "out", "--resume")
+        return "1 already done" in done[2]
+
+    assert not already_done(small_model)
+    small_model.rename(tmp_path / "moved")
+    assert already_done(tmp_path / "moved")
+    parts = checkpoint.tensors(small_system, ("recognizer", "speech", "llm"))
+    next(iter(parts.values())).add_(1)
+    checkpoint.save(tmp_path / "moved", "small", small_system.config, parts)
+    assert not already_done(tmp_path / "moved")
+
+
+def test_an_output_that_cannot_be_written_costs_one_input(xllm, small_model, sound, tmp_path, monkeypatch):
+    from xllm_cli import outputs
+
+    write = outputs.write_atomic
+
+    def full(path, text):
+        if path.name == "quiet.wav.txt":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, text)
+
+    monkeypatch.setattr(outputs, "write_atomic", full)
+    code, _, err = xllm("asr", sound, "--model", small_model, "-o", tmp_path / "out")
+    assert code == 1 and sorted(path.name for path in (tmp_path / "out").rglob("*.txt")) == ["x.opus.txt"] * 2
+    lost = f"error: {sound / 'quiet.wav'}: its result cannot be written: {tmp_path / 'out' / 'quiet.wav.txt'}: "
+    assert err == f"{lost}No space left on device\n1 of 3 inputs failed\n"
+
+
+def test_names_are_shown_on_one_line(xllm, small_model, sound):
+    odd = sound / "a\nerror: \x1b]0;fake\udce9.wav"
+    (sound / "quiet.wav").rename(odd)
+    shown = r"a\nerror: \x1b]0;fake\udce9.wav"
+    code, out, err = xllm("asr", odd, odd, f"{odd}x", "--model", small_model)
+    assert (code, out) == (1, f"{sound}/{shown}\t\n" * 2)
+    assert err == f"error: {sound}/{shown}x: no such file\n1 of 3 inputs failed\n"
+    code, out, _ = xllm("asr", odd, "--model", small_model, "-f", "jsonl")
+    assert code == 0 and json.loads(out)["path"] == str(odd) and out.count("\n") == 1 and "\x1b" not in out
+
+
+def test_a_pipe_is_transcribed_like_its_file(xllm, small_model, sound, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=(EXAMPLES[0].read_bytes(),))
+    writer.start()
+    options = ["--model", small_model, "--engine", "cif"]
+    assert xllm("asr", tmp_path / "pipe", *options) == xllm("asr", EXAMPLES[0], *options)
+    writer.join()
+
+
+def test_a_terminated_run_leaves_nothing_unfinished(small_model, sound, tmp_path):
+    """SIGTERM while a result is being written; what was done before is kept."""
+    code = (
+        "import os, signal; from xllm import files; from xllm_cli import main, outputs\n"
+        "replace = os.replace\n"
+        "def kill(temporary, path):\n"
+        "    if 'quiet' in str(path): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    replace(temporary, path)\n"
+        "files.os.replace = kill\n"
+        "main.main()"
+    )
+    command = [sys.executable, "-c", code, "asr", sound, "--model", small_model, "-o", tmp_path / "out"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {"x.opus.txt", ".xllm-asr.jsonl"}
+
+
 def test_splitting_over_processes_keeps_order_and_results(small_model, sound):
     from xllm.errors import MediaError
     from xllm.model import XLLM
+    from xllm.spool import spool
     from xllm.transcribe import Source, devices_run, transcribe
 
     paths = [*sorted(map(str, sound.rglob("*.opus"))), str(sound / "none.wav"), str(sound / "quiet.wav")]
     sources = [Source(path, path) for path in paths]
+    with EXAMPLES[0].open("rb") as file:
+        sources.append(Source("-", "-", spool(file, "<stdin>")))
     split = [outcome for _, outcome in devices_run(sources, str(small_model), ["cpu", "cpu"], "cif", 2)]
     one = [outcome for _, outcome in transcribe(sources, XLLM.from_pretrained(small_model), "cif", 2)]
     assert [type(o) for o in split] == [type(o) for o in one]

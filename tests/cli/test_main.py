@@ -1,5 +1,7 @@
 """The command as a whole: help is quick because it is light, versions, unknown commands, the README's commands."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -41,6 +43,14 @@ def test_unexpected_errors_are_one_line(xllm, monkeypatch):
     monkeypatch.setattr("xllm_cli.inputs.expand", lambda inputs: 1 / 0)
     code, _, err = xllm("asr", "x.wav")
     assert code == 1 and err.count("\n") == 1 and "ZeroDivisionError" in err and "--debug" in err
+
+
+def test_what_the_disk_refuses_is_named(xllm, monkeypatch):
+    def full(inputs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/a.json")
+
+    monkeypatch.setattr("xllm_cli.inputs.expand", full)
+    assert xllm("asr", "x.wav") == (1, "", "error: run/a.json: No space left on device\n")
 
 
 def test_interrupt_is_130(xllm, monkeypatch):

@@ -1,6 +1,8 @@
 """From rows to rows: every input counted, resumed = uninterrupted, parallel = sequential, nothing overwritten."""
 
+import errno
 import json
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -168,3 +170,13 @@ def test_only_one_process_writes_a_manifest(tmp_path):
             run(numbers, tmp_path / "x.jsonl", {})
 
     assert run(twice, tmp_path / "x.jsonl", {}).kept == 1
+
+
+def test_a_full_disk_names_the_manifest(tmp_path, monkeypatch):
+    def full(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as writing to an open file says it
+
+    monkeypatch.setattr("xllm.steps.run._Writer._commit", full)
+    with pytest.raises(OSError) as caught:
+        run(lambda: [{"id": "a"}], tmp_path / "x.jsonl", {})
+    assert caught.value.filename == str(tmp_path / "x.jsonl")

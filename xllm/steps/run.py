@@ -99,7 +99,9 @@ def run(
                 report = writer.report
         except Timeout:
             raise ConfigError(f"{out}: another process is writing it") from None
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.filename is None:  # a full disk, which names no file
+                error.filename = str(out)
             if not (work / "state.json").exists():  # it failed before there was anything to go on from
                 shutil.rmtree(work, ignore_errors=True)
             raise

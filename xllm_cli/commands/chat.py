@@ -47,6 +47,7 @@ def chat(
     from xllm.errors import ConfigError
     from xllm.generation import Sampling
     from xllm.manifest import samples
+    from xllm.media import rereadable
     from xllm.model import XLLM
     from xllm_cli.conversation import Terminal, as_text, read_text
 
@@ -88,6 +89,8 @@ def chat(
         if not Terminal(talk, sampling, max_tokens, transcript, quiet).run():
             raise typer.Exit(FAILED)
         return
+    if audio:
+        audio = rereadable(audio)
     answer = ""
     for piece in talk.ask(asked or None, sampling, max_tokens, audio):
         answer += piece
