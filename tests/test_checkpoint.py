@@ -71,3 +71,13 @@ def test_a_renamed_part_may_lack_what_is_new(small_system, small_model):
     bias = small_system.speech.adapter.bias.clone()
     loaded = checkpoint.load_into(small_system, small_model, {"speech"}, {"other": "speech"}, new=[".adapter.bias"])
     assert loaded == {"speech"} and torch.equal(small_system.speech.adapter.bias, bias)
+
+
+@pytest.mark.parametrize(
+    "more, message", [("name: again\n", "'name' is given twice"), ("a: &a [*a]\n", "contains itself by an alias")]
+)
+def test_cards_are_read_as_strictly_as_recipes(small_model, more, message):
+    with (small_model / "config.yaml").open("a", encoding="utf-8") as card:
+        card.write(more)
+    with pytest.raises(ConfigError, match=f"config.yaml, line .*{message}"):
+        checkpoint.read_card(small_model)
