@@ -170,3 +170,13 @@ def test_a_path_that_is_not_there_is_no_name_of_the_hub(monkeypatch):
     for name in ("../model", "./model"):
         with pytest.raises(ConfigError, match="neither a folder nor"):
             checkpoint.find(name)
+
+
+@pytest.mark.parametrize(
+    "more, message", [("name: again\n", "'name' is given twice"), ("a: &a [*a]\n", "contains itself by an alias")]
+)
+def test_cards_are_read_as_strictly_as_recipes(small_model, more, message):
+    with (small_model / "config.yaml").open("a", encoding="utf-8") as card:
+        card.write(more)
+    with pytest.raises(ConfigError, match=f"config.yaml, line .*{message}"):
+        checkpoint.read_card(small_model)
