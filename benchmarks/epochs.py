@@ -64,7 +64,7 @@ def main() -> None:
         stage = StageConfig(
             stage=2,
             modality="speech",
-            start_from=(begin,),
+            start_from=(str(begin),),
             train=(place / "train.jsonl",),
             output=place / "run",
             batch_cost=BUDGET if not given.llm else BUDGET // 4,

@@ -91,7 +91,7 @@ def test_a_recipe_may_say_only_what_differs_from_its_base(tmp_path):
     assert (third.model.frames, third.model.llm.width, third.model.llm.layers) == (5, 64, 2)
     assert (stage.output, stage.start_from, stage.train) == (
         Path("runs/third/a"),
-        (Path("runs/third/b"),),
+        ("runs/third/b",),
         (Path("y.jsonl"),),
     )
     (tmp_path / "loop.yaml").write_text("base: loop.yaml\nname: loop\n")

@@ -30,6 +30,7 @@ from xllm.yaml_files import read_yaml
 BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
 MARK = "complete"
 WEIGHTS = "model.safetensors"
+WITHOUT_EFFECT = (".cross.",)  # layers that change nothing until they are trained: a checkpoint may lack them
 TOKENIZER = (  # what a tokenizer's folder may hold: our units and names, and the files of transformers
     *("units.txt", "syllables.txt", "names.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "chat_template.jinja", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
@@ -43,13 +44,13 @@ logger = logging.getLogger(__name__)
 class Card(Config):
     """What a checkpoint folder holds: `parts` are the top-level modules whose weights are inside.
 
-    `frozen` are the checkpoint folders that hold the parts this one was trained beside; a bundle needs none. `lora`
-    says what the part of that name is.
+    `frozen` are the checkpoints (folders, or names of models) that hold the parts this one was trained beside; a bundle
+    needs none. `lora` says what the part of that name is.
     """
 
     name: str
     parts: tuple[str, ...]
-    frozen: tuple[Path, ...] = ()
+    frozen: tuple[str, ...] = ()
     model: ModelConfig
     lora: LoRAConfig | None = None
 
@@ -87,13 +88,13 @@ def save(
     name: str,
     config: ModelConfig,
     values: dict[str, torch.Tensor],
-    frozen: Iterable[Path] = (),
+    frozen: Iterable[str | Path] = (),
     half: bool = False,
     lora: LoRAConfig | None = None,
 ) -> None:
     """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside.
 
-    `frozen` are the folders of the parts that are not inside.
+    `frozen` are the checkpoints of the parts that are not inside.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).unlink(missing_ok=True)
@@ -104,7 +105,7 @@ def save(
         _copy_tokenizer(config.tokenizer, folder / "tokenizer")
     parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))
     config = config.model_copy(update={"tokenizer": Path("tokenizer") if config.tokenizer else None})
-    card = Card(name=name, parts=parts, frozen=tuple(Path(f).resolve() for f in frozen), model=config, lora=lora)
+    card = Card(name=name, parts=parts, frozen=tuple(map(_from_anywhere, frozen)), model=config, lora=lora)
     write_atomic(folder / "config.yaml", to_yaml(card))
     write_atomic(folder / MARK, "")
 
@@ -120,19 +121,34 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a folder is a whole checkpoint."""
+    return (folder / MARK).is_file()
+
+
+def _bundle(name: str | Path) -> Path | None:
+    """The folder of a system of the package."""
+    folder = BUNDLES / str(name)
+    return folder if str(name).isidentifier() and folder.is_dir() else None
+
+
+def _from_anywhere(name: str | Path) -> str:
+    """A checkpoint's name as it can be found from any folder: a model's name as it is, a folder's whole path."""
+    return str(Path(name).resolve()) if _bundle(name) is None and Path(name).is_dir() else str(name)
+
+
 def find(name: str | Path) -> Path:
     """A checkpoint's folder from its path, the name of a bundle, or `owner/name[@revision]` on the Hugging Face hub.
 
     Raises ConfigError when there is none, or it is not complete.
     """
-    bundle = BUNDLES / str(name)
-    folder = bundle if str(name).isidentifier() and bundle.is_dir() else Path(name)
+    folder = _bundle(name) or Path(name)
     if not folder.is_dir() and _HUB_NAME.fullmatch(str(name)):
         folder = _download(str(name))
     if not folder.is_dir():
         have = ", ".join(sorted(p.name for p in BUNDLES.glob("*/"))) or "none"
         raise ConfigError(f"model {str(name)!r} is neither a folder nor a model of the package (it has: {have})")
-    if not (folder / MARK).is_file():
+    if not is_complete(folder):
         raise ConfigError(f"{folder}: not a complete checkpoint (no {MARK!r} mark); was the run interrupted?")
     return folder
 
@@ -153,6 +169,12 @@ def _download(name: str) -> Path:
             f"{name}: neither a folder, nor in the cache, and the hub cannot be reached; where it can be: "
             f"hf download {repository}{pinned}"
         ) from None
+
+
+def beside(names: Iterable[str], trained: Iterable[str]) -> list[str]:
+    """Those checkpoints that hold parts other than the trained ones (layers of a part: the whole part)."""
+    own = {part.partition(".")[0] for part in trained}
+    return [name for name in names if set(read_card(find(name)).parts) - own]
 
 
 def read_card(folder: Path) -> Card:
@@ -193,6 +215,14 @@ def _strings(data: Any) -> Iterator[str]:
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors by name; raises ConfigError when they are damaged or lie elsewhere."""
     return load_tensors(inside(folder, WEIGHTS))
+
+
+def lacking(model: nn.Module, folder: Path, parts: Iterable[str]) -> list[str]:
+    """Layers of those `parts` that the checkpoint has for which it has no weights."""
+    have = read_weights(find(folder)).keys()
+    shared = {name.split(".")[0] for name in have} & set(parts)
+    missing = (name for name, _ in _parameters(model) if name.split(".")[0] in shared and name not in have)
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in missing))
 
 
 def load_into(

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from xllm.errors import ConfigError
 from xllm.nodes import Config, Kernel, Share, Transformer, check_blocks, validate
-from xllm.yaml_files import apply_override, fill_name, parse_override, read_recipe
+from xllm.yaml_files import apply_override, fill_name, lay_over, parse_override, read_recipe
 
 IGNORE = -100  # target id that carries no loss (PyTorch's convention)
 
@@ -254,7 +254,7 @@ class StageConfig(Config):
 
     stage: Literal[0, 1, 2, 3]
     modality: str = Field("speech", description="text, a modality (speech, image, video), masr, or all")
-    start_from: tuple[Path, ...] = Field((), description="checkpoint folders to take parts from")
+    start_from: tuple[str, ...] = Field((), description="checkpoints to take parts from: folders, or names of models")
     trains: tuple[str, ...] = Field((), description="layers that move, of those that the stage trains; none: all")
     lora: LoRAConfig | None = Field(None, description="stages 2 and 3: train this beside them; the paper does not")
     train: tuple[Path, ...] = Field(min_length=1, description="manifests")
@@ -305,6 +305,7 @@ class Recipe(Config):
     """A whole system as one YAML file.
 
     One that begins with `base: other.yaml` says only what is different there; `$name` in a path is the recipe's name.
+    One without `model` has that of the first checkpoint that its stages start from.
     """
 
     name: str
@@ -323,28 +324,63 @@ class Recipe(Config):
         raise ConfigError(f"{asked} {problem} {self.name!r}; it has: {have or 'no stages'}")
 
 
-def load_recipe(path: Path, overrides: list[str] = (), stage: int | None = None, modality: str | None = None) -> Recipe:
-    """Read a recipe, apply overrides (bare keys belong to the chosen stage) and check every key.
+def load_recipe(
+    path: Path,
+    overrides: list[str] = (),
+    stage: int | None = None,
+    modality: str | None = None,
+    every: bool = False,
+) -> Recipe:
+    """Read a recipe, apply overrides (bare keys belong to the chosen stage, or to `every`) and check every key.
 
-    Raises ConfigError for a missing file, broken YAML, an unknown key or a value that cannot be.
+    Raises ConfigError for a missing file, broken YAML, an unknown key or a value that cannot be, and for a key of a
+    stage where no one stage is chosen.
     """
     data = read_recipe(path)
+    borrowed = "model" not in data
     stages = data.get("stages")
-    keys = [
-        key
-        for key, value in (stages.items() if isinstance(stages, dict) else ())
-        if isinstance(value, dict)
-        and value.get("stage") == stage
-        and modality in (None, value.get("modality", "speech"))
-    ]
+    stages = stages if isinstance(stages, dict) else {}
+    chosen = [key for key, value in stages.items() if every or _is_stage(value, stage, modality)]
     for override in overrides:
         key, value = parse_override(override)
-        parts = key.split(".")
-        if parts[0] not in Recipe.model_fields and len(keys) == 1:
-            parts = ["stages", keys[0], *parts]
-        data = apply_override(data, parts, value, override)
+        for place in _places(key.split("."), chosen, every, list(stages)):
+            data = apply_override(data, place, value, override)
     data["stages"] = fill_name(data.get("stages") or {}, str(data.get("name")))
+    if borrowed:
+        data["model"] = lay_over(_model_of_start(data["stages"]), data.get("model") or {})
     return validate(Recipe, data, str(path))
+
+
+def _is_stage(data: Any, stage: int | None, modality: str | None) -> bool:
+    known = isinstance(data, dict) and data.get("stage") == stage
+    return known and modality in (None, data.get("modality", "speech"))
+
+
+def _places(key: list[str], chosen: list[str], every: bool, stages: list[str]) -> list[list[str]]:
+    """Where an override goes: what is no key of a recipe, to the stages chosen.
+
+    Raises ConfigError when a stage's key may belong to any of several, or to none.
+    """
+    if key[0] in Recipe.model_fields:
+        return [key]
+    if len(chosen) == 1 or every:
+        return [["stages", stage, *key] for stage in chosen]
+    if key[0] not in StageConfig.model_fields:
+        return [key]  # which is unknown, and will be said to be
+    raise ConfigError(
+        f"{'.'.join(key)} is a stage's: choose one by --stage and --modality, or write stages.NAME.{'.'.join(key)}; "
+        f"the recipe has: {', '.join(chosen or stages) or 'no stages'}"
+    )
+
+
+def _model_of_start(stages: Any) -> dict:
+    """The architecture of the first checkpoint that the stages start from; nothing if there is none."""
+    from xllm.checkpoint import find, read_card
+
+    each = [stage for stage in stages.values() if isinstance(stage, dict)] if isinstance(stages, dict) else []
+    starts = [stage["start_from"] for stage in each if isinstance(stage.get("start_from"), list)]
+    name = next((name for names in starts for name in names), None)
+    return {} if name is None else read_card(find(name)).model.model_dump(mode="json")
 
 
 def to_yaml(config: Config) -> str:

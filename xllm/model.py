@@ -107,7 +107,7 @@ class XLLM(nn.Module):
         model = cls(card.model.trained(have), wanted, card.lora)
         left = set(wanted)
         for source in (folder, *reversed(card.frozen)):  # its own parts first, then what was taken last
-            left -= checkpoint.load_into(model, source, left & folders[source])
+            left -= checkpoint.load_into(model, source, left & folders[source], new=checkpoint.WITHOUT_EFFECT)
         if "vision" in left and card.model.blip2:
             from xllm.vision.blip2 import load_blip2
 

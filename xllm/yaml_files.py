@@ -102,15 +102,15 @@ def read_recipe(path: Path, earlier: Sequence[Path] = ()) -> dict:
     own = Path(path).resolve()
     if not isinstance(base, str) or own in earlier:
         raise ConfigError(f"{path}: 'base' names another recipe, beside this one")
-    return _laid_over(read_recipe(Path(path).parent / base, (*earlier, own)), data)
+    return lay_over(read_recipe(Path(path).parent / base, (*earlier, own)), data)
 
 
-def _laid_over(base: dict, data: dict) -> dict:
+def lay_over(base: dict, data: dict) -> dict:
     """`base` with the values of `data` in their places; what is a mapping in both, key by key."""
     both = dict(base)
     for key, value in data.items():
         inner = isinstance(base.get(key), dict) and isinstance(value, dict)
-        both[key] = _laid_over(base[key], value) if inner else value
+        both[key] = lay_over(base[key], value) if inner else value
     return both
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from xllm import PACKAGED
 from xllm_cli.console import FAILED, note, progress_bar, result
 from xllm_cli.escape import one_line, to_json
 
@@ -14,7 +15,7 @@ Inputs = Annotated[
     list[str],
     typer.Argument(metavar="INPUT", help="Files, folders, 'globs', manifests (.jsonl), or - for stdin."),
 ]
-Model = Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")]
+Model = Annotated[str, typer.Option(help=f"A model of the package ({PACKAGED}) or a checkpoint folder.")]
 Engine = Annotated[
     Literal["xllm", "cif"],
     typer.Option(help="Who writes: the language model, or the CIF recogniser alone (faster)."),

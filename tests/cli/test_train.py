@@ -1,6 +1,7 @@
 """`xllm train` and `xllm prepare-data`: parsing, printing, and one line for what is wrong."""
 
 import json
+import re
 
 import yaml
 
@@ -38,11 +39,41 @@ def test_train_saves_a_checkpoint_and_refuses_to_overwrite(xllm, tmp_path, small
     assert load_recipe(tmp_path / "run" / "recipe.yaml").stage(0, None).lr == 0.01
     code, _, err = xllm("train", recipe, "--stage", 0, "--device", "cpu")
     assert code == 2 and "--resume" in err
-    assert xllm("train", recipe, "--stage", 0, "--device", "cpu", "--resume", "--quiet") == (
-        0,
-        "",
-        f"saved {tmp_path}/run\n",
-    )
+    code, out, err = xllm("train", recipe, "--stage", 0, "--device", "cpu", "--resume", "--quiet")
+    assert (code, out) == (0, "") and re.fullmatch(rf"saved {tmp_path}/run: stage 0 text, \d+ s\n", err)
+
+
+def test_a_key_of_a_stage_needs_one_stage_or_all(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    two = yaml.safe_load(recipe.read_text())
+    two["stages"]["more"] = two["stages"]["llm"] | {"output": f"{tmp_path}/more", "start_from": [f"{tmp_path}/run"]}
+    recipe.write_text(yaml.safe_dump(two))
+    for choice in ([], ["--stage", 0]):
+        code, _, err = xllm("train", recipe, "lr=5e-4", *choice)
+        assert code == 2 and "lr is a stage's" in err and "stages.NAME.lr" in err and "llm, more" in err
+    code, out, _ = xllm("train", recipe, "lr=5e-4", "stages.more.epochs=3", "--all", "--print-config")
+    stages = yaml.safe_load(out)["stages"]
+    assert code == 0 and [s["lr"] for s in stages.values()] == [5e-4, 5e-4] and stages["more"]["epochs"] == 3
+
+
+def test_all_stages_run_in_order_and_what_is_complete_is_left_alone(xllm, tmp_path, small_tokenizer):
+    recipe = write_world(tmp_path, small_tokenizer)
+    two = yaml.safe_load(recipe.read_text())
+    two["stages"]["more"] = two["stages"]["llm"] | {"output": f"{tmp_path}/more", "start_from": [f"{tmp_path}/run"]}
+    recipe.write_text(yaml.safe_dump(two))
+    code, out, err = xllm("train", recipe, "--all", "--device", "cpu", "--quiet")
+    first, second = err.splitlines()
+    assert (code, out) == (0, "") and first.startswith(f"saved {tmp_path}/run: ")
+    assert second.startswith(f"saved {tmp_path}/more: stage 0 text, ")
+    made = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    (tmp_path / "more" / "complete").unlink()
+    code, _, err = xllm("train", recipe, "--all", "--device", "cpu", "--quiet")
+    assert code == 2 and f"skipped {tmp_path}/run: stage 0 text is complete\n" in err and "--resume" in err
+    code, _, err = xllm("train", recipe, "--all", "--device", "cpu", "--quiet", "--resume")
+    assert code == 0 and f"saved {tmp_path}/more" in err
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == made
+    code, _, err = xllm("train", recipe, "--all", "--stage", 0)
+    assert code == 2 and "every stage" in err
 
 
 def test_dry_run_and_print_config(xllm, tmp_path, small_tokenizer):

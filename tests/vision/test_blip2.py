@@ -190,7 +190,7 @@ def test_a_stage_begins_from_it_and_its_runs_find_it_again(folder, small_config,
     stage = StageConfig(
         stage=2,
         modality="image",
-        start_from=(tmp_path / "llm",),
+        start_from=(str(tmp_path / "llm"),),
         train=(tmp_path / "x.jsonl",),
         output=tmp_path / "run",
     )

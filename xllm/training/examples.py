@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from xllm.config import IGNORE, ModelConfig, SpeechEncoderConfig
+from xllm.errors import XLLMError
 from xllm.features import SPEEDS, augment
 from xllm.instructions import INSTRUCTIONS
 from xllm.manifest import FRAME, read_manifest
@@ -17,7 +18,7 @@ from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import Prompt, fill
 from xllm.speech.units import MISHEARD, UNKNOWN, Units
-from xllm.text import normalize
+from xllm.text import normalize, reading
 from xllm.training.cache import Cache
 from xllm.training.fbanks import Fbanks, Progress
 
@@ -176,11 +177,20 @@ class SpeechExamples(Examples):
         characters = self.units.encode(row["response"] or "")
         if not characters:
             return "the response has no characters"
-        if self.units.syllables and len((row["reading"] or "").split()) != len(characters):
-            return "the reading does not have one syllable per character"
+        if self.units.syllables:
+            try:
+                syllables = self._syllables(row)
+            except XLLMError as error:
+                return str(error)
+            if len(syllables) != len(characters):
+                return "the reading does not have one syllable per character"
         if not self.speech[item] and UNKNOWN in characters:
             return "text with characters outside the units"
         return None
+
+    def _syllables(self, row: dict[str, Any]) -> list[int]:
+        """Ids of the row's reading, or of the dictionary's where it has none; raises XLLMError without pypinyin."""
+        return self.units.encode_reading(row["reading"] or reading(row["response"]) or "")
 
     def cost(self, item: int) -> int:
         if not self.speech[item]:
@@ -198,7 +208,7 @@ class SpeechExamples(Examples):
             example["picture"] = MODALITIES["image"].load(image, self.seeing, draw) if image else None
             example["caption"] = row["caption"]
         if self.units.syllables:
-            example["syllables"] = self.units.encode_reading(row["reading"])
+            example["syllables"] = self._syllables(row)
         if not self.speech[item]:
             if generator:
                 example["syllables"] = self.units.mishear(example["syllables"], generator)

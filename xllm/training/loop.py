@@ -343,6 +343,7 @@ class Trainer:
         return {key: totals[key] / counts[key] for key in totals}
 
     def _finish(self) -> None:
+        model = self.accelerator.unwrap_model(self.model)
         if self.main:
             self.load_weights(self.checkpoints.average([epoch for _, epoch in self.place.best]))
         self.accelerator.wait_for_everyone()
@@ -352,13 +353,14 @@ class Trainer:
                 self.recipe.name,
                 self.recipe.model,
                 self.weights(),
-                frozen=self.config.start_from if self.accelerator.unwrap_model(self.model).stage.frozen else (),
+                frozen=checkpoint.beside(self.config.start_from, model.stage.trains),
                 lora=self.config.lora,
             )
             if self.bundle is not None:
                 self._save_bundle(self.bundle)
             averaged = self.evaluate()
             self._record("final", {"step": self.place.step, "epochs_averaged": len(self.place.best), **averaged})
+        self.accelerator.wait_for_everyone()  # the next stage starts from what the first process has written
 
     def _save_bundle(self, folder: Path) -> None:
         """Everything in one folder, float16; what is frozen and has a public name is not copied."""

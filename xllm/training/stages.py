@@ -1,9 +1,9 @@
 """What each stage trains, on what, by which loss. Stages are data: the trainer does not know one from another."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from xllm.training.cache import Cache
 from xllm.training.examples import Examples, PictureExamples, SpeechExamples, TextExamples
 from xllm.training.responses import ResponseExamples
 from xllm.vision.blip2 import load_blip2
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,10 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
         loaded.add("recognizer")
     if recipe.model.blip2 and parts & {"vision", "image"}:  # runs in start_from come after, and count more
         loaded |= load_blip2(recipe.model.blip2, getattr(model, "vision", None), getattr(model, "image", None))
+    new: list[str] = []
     for folder in config.start_from:
-        loaded |= checkpoint.load_into(model, Path(folder), parts | drafts, new=[".cross."])
+        loaded |= checkpoint.load_into(model, folder, parts | drafts, new=checkpoint.WITHOUT_EFFECT)
+        new += checkpoint.lacking(model, folder, parts)
     learned = {name.partition(".")[0] for name, _ in model.named_parameters()}
     if "image" not in loaded:  # it begins with what stage 0 calls a picture
         needed |= drafts
@@ -201,7 +205,10 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
         model.begin_with_names()
     if "video" in stage.trains and "video" not in loaded:  # begins as a copy of the image interface
         for folder in config.start_from:
-            checkpoint.load_into(model, Path(folder), {"video"}, {"image": "video"}, new=[".motion."])
+            loaded |= checkpoint.load_into(model, folder, {"video"}, {"image": "video"}, new=[".motion."])
+    new += [part for part in stage.trains if part in learned - loaded]
+    if config.start_from and new:
+        logger.warning("not in %s, so it begins new: %s", ", ".join(config.start_from), ", ".join(new))
     model.requires_grad_(False)
     for part in stage.trains:
         try:

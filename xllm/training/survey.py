@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from xllm import PACKAGED
 from xllm.checkpoint import BUNDLES
 from xllm.config import (
     CaptionEncoderConfig,
@@ -101,7 +102,7 @@ def _unloaded(config: ModelConfig) -> ModelConfig:
     """The same sizes, with nothing to be fetched for them; `tiny`'s characters where the recipe's own are not there."""
     own = config.tokenizer is not None and (config.tokenizer / "units.txt").exists()
     changes = {
-        "tokenizer": config.tokenizer if own else BUNDLES / "tiny" / "tokenizer",
+        "tokenizer": config.tokenizer if own else BUNDLES / PACKAGED / "tokenizer",
         "vision": config.vision and config.vision.model_copy(update={"pretrained": False}),
     }
     return config.model_copy(update=changes).trained(("speech", "recognizer"))

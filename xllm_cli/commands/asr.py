@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from xllm import PACKAGED
 from xllm_cli.console import show_warnings
 from xllm_cli.recognition import (
     BatchSize,
@@ -22,7 +23,7 @@ from xllm_cli.recognition import (
 
 def asr(
     inputs: Inputs,
-    model: Model = "tiny",
+    model: Model = PACKAGED,
     engine: Engine = "xllm",
     form: Form = "txt",
     output: Output = None,

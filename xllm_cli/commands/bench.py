@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from xllm import PACKAGED
 from xllm_cli.console import FAILED, note, result, show_rows, show_warnings
 from xllm_cli.recognition import BatchSize, Device, Model
 
@@ -14,7 +15,7 @@ def bench(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT", help="Recordings: files, folders, 'globs', manifests.")
     ],
-    model: Model = "tiny",
+    model: Model = PACKAGED,
     batch_size: BatchSize = 8,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

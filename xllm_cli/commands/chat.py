@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from xllm import PACKAGED
 from xllm_cli.console import FAILED, note, progress_bar, result, show_warnings
 
 
@@ -27,7 +28,7 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions of a manifest answered at once.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    model: Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")] = "tiny",
+    model: Annotated[str, typer.Option(help=f"A model of the package ({PACKAGED}) or a checkpoint folder.")] = PACKAGED,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     web: Annotated[bool, typer.Option("--web", help="A page in the browser, on this machine only.")] = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of that page; without one, a free one.")] = None,

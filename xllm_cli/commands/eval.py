@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from xllm import PACKAGED
 from xllm_cli.commands.llava_test import llava_test
 from xllm_cli.console import FAILED, check_writable, command_line, note, progress_bar, result, show_rows, show_warnings
 from xllm_cli.tables import OTHER_DATA, TWICE, answer_table, picture_table, speech_table
@@ -17,7 +18,7 @@ app.command("llava-test")(llava_test)
 
 
 Manifest = Annotated[Path, typer.Argument(help="Samples with speech and response (docs/data.md).")]
-Model = Annotated[str, typer.Option(help="A model of the package (tiny) or a checkpoint folder.")]
+Model = Annotated[str, typer.Option(help=f"A model of the package ({PACKAGED}) or a checkpoint folder.")]
 Engine = Annotated[Literal["both", "xllm", "cif"], typer.Option(help="Which engine, or both side by side.")]
 Output = Annotated[
     Path | None,
@@ -33,7 +34,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 @app.command("asr")
 def asr(
     manifest: Manifest,
-    model: Model = "tiny",
+    model: Model = PACKAGED,
     engine: Engine = "both",
     output: Output = None,
     baseline: Baseline = None,
@@ -56,7 +57,7 @@ def asr(
 @app.command("masr")
 def masr(
     manifest: Annotated[Path, typer.Argument(help="Samples with speech, image and response (docs/data.md).")],
-    model: Model = "tiny",
+    model: Model = PACKAGED,
     engine: Engine = "both",
     swap: Annotated[bool, typer.Option("--swap", help="Also with pictures of other samples (S+wrong).")] = False,
     output: Output = None,
@@ -87,7 +88,7 @@ def masr(
 @app.command("answers")
 def answers(
     manifest: Annotated[Path, typer.Argument(help="Questions with media and one right response (docs/data.md).")],
-    model: Model = "tiny",
+    model: Model = PACKAGED,
     swap: Annotated[bool, typer.Option("--swap", help="Also with each picture or film swapped for another.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="This many rows, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from xllm import PACKAGED
 from xllm_cli.console import (
     FAILED,
     USAGE,
@@ -96,7 +97,7 @@ def llava_test(
         str | None,
         typer.Option(
             help="Who answers: a model of the package or a checkpoint folder.",
-            show_default="tiny",
+            show_default=PACKAGED,
             rich_help_panel=ANSWERS,
         ),
     ] = None,
@@ -194,7 +195,7 @@ def llava_test(
             output,
             until,
             answers,
-            model or "tiny",
+            model or PACKAGED,
             translator,
             device,
             judge_model,

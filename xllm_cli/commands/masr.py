@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from xllm import PACKAGED
 from xllm_cli.console import show_warnings
 from xllm_cli.recognition import (
     BatchSize,
@@ -31,7 +32,7 @@ def masr(
         list[str] | None, typer.Option(help="Picture of what is spoken about; manifests may bring their own.")
     ] = None,
     caption: Annotated[str | None, typer.Option(help="What is spoken about, in words; both engines read it.")] = None,
-    model: Model = "tiny",
+    model: Model = PACKAGED,
     engine: Engine = "xllm",
     form: Form = "txt",
     output: Output = None,

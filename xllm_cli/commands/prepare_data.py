@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from xllm_cli.commands import data_steps, tiny_data
+from xllm_cli.commands import data_steps, demo_data, tiny_data
 from xllm_cli.console import show_rows, show_warnings
 from xllm_cli.preparation import Gpus, Limit, Quiet, Ray, Workers, finish, mapper, showing, tell
 
 CORPORA, STEPS = "Corpora, from RAW to a folder of manifests", "Steps, from a manifest to a manifest"
-RECIPES, TINY = "Recipes of both", "The system in the package"
+RECIPES, DEMO, TINY = "Recipes of both", "A world made from nothing", "The system in the package"
 
 
 class _WithCorpora(TyperGroup):
@@ -144,5 +144,6 @@ def run(
     finish(reports)
 
 
+app.command("demo", rich_help_panel=DEMO)(demo_data.demo)
 for function in (tiny_data.tiny_speech, tiny_data.tiny_pictures, tiny_data.tiny_clips, tiny_data.tiny_instructions):
     app.command(function.__name__.replace("_", "-"), rich_help_panel=TINY)(function)

@@ -1,6 +1,7 @@
-"""`xllm train`: run one stage of a recipe."""
+"""`xllm train`: run one stage of a recipe, or all."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="A key of the stage (lr=1e-4), or a path from the root (model.llm.layers=8).",
+            help="A key of the stage (lr=1e-4; with --all, of each), or a path from the root (model.llm.layers=8).",
         ),
     ] = None,
     stage: Annotated[
@@ -27,6 +28,9 @@ def train(
     modality: Annotated[
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
     ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every stage, in the recipe's order; what is complete is skipped.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     gpus: Annotated[str | None, typer.Option(help="A process on each of these GPUs, e.g. 0,1, or all.")] = None,
     processes: Annotated[
@@ -43,20 +47,24 @@ def train(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved recipe, then stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Train one stage of a recipe.
+    """Train one stage of a recipe, or all of them.
 
-    The run's folder becomes a checkpoint for later stages and `xllm asr --model`.
+    A run's folder becomes a checkpoint for later stages and `xllm asr --model`.
     """
     from xllm.config import load_recipe, to_yaml
 
-    loaded = load_recipe(recipe, overrides or [], stage, modality)
+    if all_ and (stage is not None or modality or bundle or dry_run):
+        raise typer.BadParameter(
+            "trains every stage: leave out --stage, --modality, --bundle and --dry-run", param_hint="--all"
+        )
+    loaded = load_recipe(recipe, overrides or [], stage, modality, all_)
     if meta:
         show_warnings(quiet)
         _count(loaded)
         return
-    if stage is None:
-        raise typer.BadParameter("which one? see --meta", param_hint="--stage")
-    config = loaded.stage(stage, modality)
+    if stage is None and not all_:
+        raise typer.BadParameter("which one? see --meta; or --all", param_hint="--stage")
+    chosen = list(loaded.stages.values()) if all_ else [loaded.stage(stage, modality)]
     if print_config:
         result(to_yaml(loaded))
         return
@@ -64,13 +72,27 @@ def train(
         _launch(gpus, processes, device)
         return
     show_warnings(quiet)
+    from xllm.checkpoint import is_complete
+
+    left = [config for config in chosen if not (all_ and is_complete(config.output))]
+    for config in chosen:
+        if config in left:
+            _train(loaded, config, device, bundle, resume, dry_run, quiet)
+        else:
+            note(f"skipped {config.output}: {_title(config)} is complete")
+
+
+def _train(
+    recipe: Any, config: Any, device: str, bundle: Path | None, resume: bool, dry_run: bool, quiet: bool
+) -> None:
+    """One stage; a line when it is done."""
     from xllm.device import resolve_device
     from xllm.training.loop import Trainer
 
-    where = resolve_device(device)
+    began = time.monotonic()
     with progress_bar(quiet, "{task.fields[line]}") as bar:
         screen = _Screen(bar, config.output, quiet)
-        trainer = Trainer(loaded, config, where, screen.event, bundle)
+        trainer = Trainer(recipe, config, resolve_device(device), screen.event, bundle)
         if dry_run:
             found = trainer.dry_run()
             if trainer.main:
@@ -78,7 +100,11 @@ def train(
             return
         trainer.run(resume)
     if trainer.main:
-        note(f"saved {config.output}")
+        note(f"saved {config.output}: {_title(config)}, {time.monotonic() - began:.0f} s")
+
+
+def _title(config: Any) -> str:
+    return f"stage {config.stage} {config.modality}"
 
 
 def _launch(gpus: str | None, processes: int | None, device: str) -> None:
