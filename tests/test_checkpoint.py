@@ -153,7 +153,7 @@ def test_what_comes_from_the_hub_may_name_models_of_the_hub(snapshot):
 
 def test_own_runs_may_name_folders(small_model, tmp_path):
     change(small_model, frozen=[str(tmp_path / "first")], model__llm__name=str(tmp_path / "llm"))
-    assert checkpoint.read_card(small_model).frozen == (tmp_path / "first",)
+    assert checkpoint.read_card(small_model).frozen == (str(tmp_path / "first"),)
 
 
 def test_only_the_files_of_a_tokenizer_are_copied(small_system, small_config, tmp_path, caplog):

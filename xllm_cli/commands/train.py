@@ -1,6 +1,7 @@
 """`xllm train`: run one stage of a recipe, or all."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +79,7 @@ def train(
     for config in chosen:
         if config in left:
             _train(loaded, config, device, bundle, resume, dry_run, quiet)
-        else:
+        elif os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             note(f"skipped {config.output}: {_title(config)} is complete")
 
 
