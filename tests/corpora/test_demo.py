@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xllm.corpora.demo import CHARACTERS, HELD_OUT, HUES, MOTIONS, PAIRS, SHAPES, Scene, name, prepare
+from xllm.corpora.demo import CHARACTERS, COLOURS, HELD_OUT, MOTIONS, PAIRS, SHAPES, Scene, name, prepare
 from xllm.corpora.demo_voice import FINALS, INITIALS, TONES
 from xllm.films import load_frames
 from xllm.manifest import iterate_manifest
@@ -38,7 +38,7 @@ def test_the_same_seed_makes_the_same_files(world, tmp_path):
 
 
 def test_each_colour_and_each_shape_is_held_out_once():
-    assert sorted(c for c, _ in HELD_OUT) == sorted(HUES) and sorted(s for _, s in HELD_OUT) == sorted(SHAPES)
+    assert sorted(c for c, _ in HELD_OUT) == sorted(COLOURS) and sorted(s for _, s in HELD_OUT) == sorted(SHAPES)
 
 
 def test_held_out_things_are_nowhere_in_training(world):

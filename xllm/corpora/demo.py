@@ -21,7 +21,7 @@ from xllm.media import SAMPLE_RATE
 
 SIDE, FRAMES = 64, 8  # pixels of images and videos, frames of a video
 COUNTS = {"train": 1.0, "dev": 0.05, "test": 0.1}  # of the sizes below
-SPOKEN, PICTURED, FILMED, WRITTEN = 1000, 1200, 600, 16_000
+SPOKEN, PICTURED, FILMED, WRITTEN = 1000, 1400, 700, 24_000
 FINE = 3  # shapes are drawn so many times larger, for smooth edges
 
 TRANSCRIBE, REPLY = "请忠实地识别语音", "请回答语音中的问题"
@@ -32,13 +32,16 @@ READINGS = {  # initial, final and tone of what is spoken
     "颜": "- ian 2", "色": "s e 4", "形": "x ing 2", "状": "zh uang 4",
 }  # fmt: skip
 DIGITS = "零一二三四五六七八九"
-HUES = {"红色": 0, "黄色": 52, "绿色": 120, "蓝色": 215, "紫色": 285, "黑色": None}  # degrees
-SHAPES = ("圆形", "方形", "三角形", "五角星", "十字形", "心形")
+COLOURS = {  # hue in degrees, saturation and lightness in percent
+    "红色": (0, 90, 45), "橙色": (28, 95, 52), "黄色": (55, 95, 50), "绿色": (120, 80, 36),
+    "蓝色": (215, 90, 45), "紫色": (280, 75, 42), "粉色": (335, 90, 72), "黑色": (0, 0, 13),
+}  # fmt: skip
+SHAPES = ("圆形", "方形", "三角形", "五角星", "十字形", "心形", "菱形", "月牙形")
 MOTIONS = {"向左移动": (-1, 0), "向右移动": (1, 0), "向上移动": (0, -1), "向下移动": (0, 1)}
 SLOT = 8  # embeddings that recipes/demo.yaml makes of an image or a frame: so long are their words
-PAIRS = [(colour, shape) for colour in HUES for shape in SHAPES]
-HELD_OUT = [(colour, SHAPES[(number + 2) % len(SHAPES)]) for number, colour in enumerate(HUES)]
-WORDS = (TRANSCRIBE, REPLY, NAME, COLOUR, SHAPE, MOTION, *READINGS, *HUES, *SHAPES, *MOTIONS, "左右上下中的")
+PAIRS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+HELD_OUT = [(colour, SHAPES[(number + 2) % len(SHAPES)]) for number, colour in enumerate(COLOURS)]
+WORDS = (TRANSCRIBE, REPLY, NAME, COLOUR, SHAPE, MOTION, *READINGS, *COLOURS, *SHAPES, *MOTIONS, "左右上下中的")
 CHARACTERS = "".join(sorted({c for c in "".join(WORDS) if "\u4e00" <= c <= "\u9fff"}))
 
 Progress = Callable[[str, int, int], None]
@@ -63,6 +66,11 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     if shape == "十字形":
         arm = [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3)]
         return arm + [(-x, -y) for x, y in arm]
+    if shape == "菱形":
+        return [(0, -1), (0.6, 0), (0, 1), (-0.6, 0)]
+    if shape == "月牙形":  # a circle without another one
+        outer = [(cos(t), sin(t)) for t in np.linspace(0.28 * pi, 1.72 * pi, 40)]
+        return outer + [(0.55 + 0.78 * cos(t), 0.78 * sin(t)) for t in np.linspace(1.54 * pi, 0.46 * pi, 40)]
     turns = [2 * pi * i / 60 for i in range(60)]  # a heart
     return [(sin(t) ** 3, -(13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t)) / 16) for t in turns]
 
@@ -74,11 +82,9 @@ class Scene:
         self.size = draw.uniform(0.2, largest)  # of SIDE, from the middle to the rim
         turn = draw.uniform(-0.25, 0.25)
         self.corners = [(x * cos(turn) - y * sin(turn), x * sin(turn) + y * cos(turn)) for x, y in _outline(shape)]
-        hue = HUES[colour]
-        light = draw.randint(8, 18) if hue is None else draw.randint(40, 55)
-        self.colour = (
-            f"hsl({((hue or 0) + draw.randint(-8, 8)) % 360}, {0 if hue is None else draw.randint(70, 100)}%, {light}%)"
-        )
+        hue, saturation, lightness = COLOURS[colour]
+        hue, lightness = (hue + draw.randint(-7, 7)) % 360, lightness + draw.randint(-5, 5)
+        self.colour = f"hsl({hue}, {saturation}%, {lightness}%)"
         self.ground = f"hsl({draw.randrange(360)}, {draw.randint(0, 60)}%, {draw.randint(78, 97)}%)"
         self.noise = np.random.default_rng(draw.randrange(1 << 30))
 
@@ -152,8 +158,9 @@ class _Maker:
 
     def images(self, kind: str, pairs: list[tuple[str, str]], size: int) -> Iterator[tuple[str, str, str]]:
         """(path, colour, shape) of drawings."""
-        for number in range(self.count(size)):
-            colour, shape = pairs[number % len(pairs)]
+        every = [pairs[number % len(pairs)] for number in range(self.count(size))]
+        self.draw.shuffle(every)
+        for number, (colour, shape) in enumerate(every):
             path = f"images/{self.split}/{kind}-{number:04d}.png"
             (self.target / path).parent.mkdir(parents=True, exist_ok=True)
             Scene(colour, shape, self.draw).at(self.draw.random(), self.draw.random()).save(self.target / path)
@@ -216,18 +223,16 @@ def _text(kind: str, draw: random.Random) -> str:
         motion = draw.choice(list(MOTIONS))
         told = _frames_in_words(name(colour, shape), motion)
         return f"<Video>{told}</Video>Question: {MOTION} \n Answer:{name(colour, shape)}{motion}"
-    said = "".join(draw.choices(draw.choice((DIGITS, CHARACTERS)), k=draw.randint(1, 10)))
-    if kind == "repeated":
-        return said * draw.randint(2, 5)
+    said = "".join(draw.choices(draw.choice((DIGITS, CHARACTERS)), k=draw.randint(1, 7)))
     return f"<Speech>{said}</Speech>Question: {TRANSCRIBE} \n Answer:{said}"
 
 
 def _texts(draw: random.Random, count: int) -> Iterator[str]:
     """What a small language model has to have read before it can answer for media: the same in words.
 
-    And any characters said over and over, from which it learns what transcribing asks of it: to repeat.
+    Not only numbers are said: so it learns to repeat, which takes it longest, and not some numbers.
     """
-    kinds = ("repeated", "image", "speech", "video", "repeated", "aloud", "speech", "video")
+    kinds = ("speech", "image", "speech", "video", "speech", "aloud", "speech", "video")
     for number in range(count):
         yield _text(kinds[number % len(kinds)], draw)
 
