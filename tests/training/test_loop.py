@@ -419,9 +419,9 @@ def test_speech_is_aligned_with_vsdials_questions_and_nothing_else_of_them(world
     for stage in (0, 1):
         trainer(world, stage).run()
     run = trainer(world, 2, f"train=[{world}/vsdial.jsonl]")
-    assert run.dropped == {"asked": "its instruction is also about image, which this stage is not"}
+    assert run.training.dropped == {"asked": "its instruction is also about image, which this stage is not"}
     run.run()
-    batch = run.examples.collate([run.examples.load(0, None)])
+    batch = run.training.examples.collate([run.training.examples.load(0, None)])
     assert batch["histories"] == [[]] and batch["instructions"] == [INSTRUCTIONS["asr"][0]]
     assert batch["responses"] == [rows[0]["response"]] and rows[0]["response"].endswith("。")
 
