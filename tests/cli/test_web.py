@@ -122,10 +122,12 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_page_is_served_until_interrupted_and_leaves_nothing(xllm, seeing, temporary, monkeypatch, end):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # must not be asked about this machine
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has a command in the background ignore
     told = []
 
     def interrupt(seconds):
+        assert not told, "it goes on after the first time"
         (address,) = [line.split()[0] for line in sys.stderr.getvalue().splitlines() if line.startswith("http")]
         upload = f"{address}gradio_api/upload"
         form = {"data": FORM, "method": "POST"}
