@@ -65,11 +65,11 @@ def translate(
             "OPENAI_BASE_URL. [facebook/mbart-large-50-many-to-many-mmt]"
         ),
     ] = None,
-    source_language: Annotated[str | None, typer.Option("--from", help="Language of the texts. [en]")] = None,
-    target_language: Annotated[str | None, typer.Option("--to", help="Language that they become. [zh]")] = None,
+    source_language: Annotated[str | None, typer.Option("--from", help="Language of the texts. Default: en.")] = None,
+    target_language: Annotated[str | None, typer.Option("--to", help="Language that they become. Default: zh.")] = None,
     key: Annotated[
         list[str] | None,
-        typer.Option(help="Key to translate; several times. [caption, response, instruction, answer, history]"),
+        typer.Option(help="Key to translate; several times. Default: caption, response, instruction, answer, history."),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where a chat model's replies are kept; replies/ beside OUT.")
@@ -111,7 +111,7 @@ def synthesize(
         str | None,
         typer.Option(help="Or any program: 'say --to {out} {text}'. It may have {voice}; no shell is used."),
     ] = None,
-    text: Annotated[str | None, typer.Option(help="Key that is spoken. [response]")] = None,
+    text: Annotated[str | None, typer.Option(help="Key that is spoken. Default: response.")] = None,
     voices: Annotated[int | None, typer.Option(min=1, help="Speakers that take turns. [1]")] = None,
     timeout: Annotated[float | None, typer.Option(min=1, help="Seconds that a command may take.")] = None,
     device: Device = "auto",
@@ -135,7 +135,7 @@ def filter_rows(
     min_similarity: Annotated[
         float | None, typer.Option(help="Cosine of image and text, with --clip; the paper's for Wukong. [0.45]")
     ] = None,
-    text: Annotated[str | None, typer.Option(help="Key compared with the image. [response]")] = None,
+    text: Annotated[str | None, typer.Option(help="Key compared with the image. Default: response.")] = None,
     min_side: Annotated[
         int | None, typer.Option(min=1, help="Shorter side of an image in pixels; most use 224.")
     ] = None,
