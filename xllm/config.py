@@ -52,7 +52,10 @@ class CIFConfig(Config):
 class DecoderConfig(Transformer):
     """Decoder of the CIF-based recogniser (paper A.3)."""
 
-    form: Literal["nar", "ar"] = Field("nar", description="non-autoregressive, or autoregressive")
+    form: Literal["nar", "ar", "whisper"] = Field(
+        "nar", description="non-autoregressive, autoregressive, or Whisper's blocks, which attend to encoder frames"
+    )
+    pretrained: str | None = Field(None, description="whisper: folder or hub name that it begins from")
     width: PositiveInt = 512
     ffn: PositiveInt = 2048
     heads: PositiveInt = 8
@@ -69,6 +72,8 @@ class DecoderConfig(Transformer):
     @model_validator(mode="after")
     def _a_block_attends_to_one_context(self):
         check_blocks("visual_blocks and linguistic_blocks", self.visual_blocks + self.linguistic_blocks, self.blocks)
+        if self.form == "whisper" and self.syllables:
+            raise ValueError("Whisper's blocks read no syllables: leave them out")
         return self
 
 
@@ -199,8 +204,11 @@ class ModelConfig(Config):
         if "speech" in parts:
             changes["speech"] = self.speech.model_copy(update={"bert": None})
         if "recognizer" in parts:
-            encoder = self.recognizer.encoder.model_copy(update={"pretrained": None})
-            changes["recognizer"] = self.recognizer.model_copy(update={"encoder": encoder})
+            own = {
+                part: getattr(self.recognizer, part).model_copy(update={"pretrained": None})
+                for part in ("encoder", "decoder")
+            }
+            changes["recognizer"] = self.recognizer.model_copy(update=own)
         return self.model_copy(update=changes)
 
 
@@ -273,13 +281,16 @@ class StageConfig(Config):
     gpus: int = Field(1, gt=0, description="that the batch is meant for, and estimates")
     expected: Expected | None = Field(None, description="samples, before the data are there")
     workers: NonNegativeInt = 0
-    views: PositiveInt = Field(1, description="stage 2: differently augmented versions of each utterance in the cache")
+    views: PositiveInt = Field(
+        1, description="of each utterance in the cache, differently augmented: stage 2, or a frozen speech encoder"
+    )
     augment: bool = Field(True, description="SpecAugment and speed perturbation; crops; without, tokens are kept")
     flat_start: NonNegativeInt = Field(
         0, description="stage 1: first epochs, tokens spread evenly over sound, no augmentation"
     )
 
     lr: PositiveFloat = 3e-4
+    lr_scale: dict[str, PositiveFloat] = Field({}, description="times the rate, for layers by the beginning of a name")
     betas: tuple[Share, Share] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
     clip: NonNegativeFloat = Field(1.0, description="largest norm of the gradients; 0: any")

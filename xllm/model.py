@@ -264,7 +264,7 @@ class XLLM(nn.Module):
         if not vectors:
             return [None] * len(waves), timed
         tokens = self.recognizer.tokens(out)
-        return [row[:n].clone() for row, n in zip(tokens, out.lengths.tolist(), strict=True)], timed
+        return [row[:n].clone() for row, n in zip(tokens, out.cif.lengths.tolist(), strict=True)], timed
 
     def _sure(self, tokens: Sequence[Token]) -> bool:
         """Whether a draft is taken as it is: no character of it is less likely than the threshold."""

@@ -4,24 +4,35 @@ import shutil
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperConfig, WhisperModel
 
 from xllm.config import load_recipe
 from xllm.errors import ConfigError
+from xllm.features import seeded, speech_features
+from xllm.media import load_audio
 from xllm.model import XLLM
 from xllm.training.loop import Trainer
 
-TRAINED = "trains=[recognizer.encoder.reduce,recognizer.cif,recognizer.decoder,recognizer.ctc]"
+TRAINED = "trains=[recognizer.cif,recognizer.decoder,recognizer.ctc]"
+UPPER = (
+    "trains=[recognizer.encoder.whisper.layers.1,recognizer.encoder.whisper.layer_norm,recognizer.cif,recognizer.ctc]"
+)
 
 
-def test_trains_around_whisper_and_needs_it_once(world):
+@pytest.fixture
+def encoder(world):
+    """A recipe's encoder that begins from a Whisper with random weights."""
     torch.manual_seed(1)
     sizes = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
     decoder = {"vocab_size": 8, "pad_token_id": 0, "decoder_layers": 1, "decoder_attention_heads": 2}
-    whisper = WhisperModel(WhisperConfig(**sizes, **decoder))
-    whisper.save_pretrained(world / "whisper")
-    encoder = f"model.recognizer.encoder={{form: whisper, pretrained: {world}/whisper, width: 16, ffn: 32, heads: 2"
-    encoder += ", blocks: 2}"
+    WhisperModel(WhisperConfig(**sizes, **decoder)).save_pretrained(world / "whisper")
+    sizes = f"pretrained: {world}/whisper, width: 16, ffn: 32, heads: 2, blocks: 2"
+    return f"model.recognizer.encoder={{form: whisper, {sizes}}}"
+
+
+def test_trains_around_whisper_and_needs_it_once(world, encoder):
+    whisper = WhisperModel.from_pretrained(world / "whisper")
 
     def trainer(stage, modality, *overrides):
         recipe = load_recipe(world / "recipe.yaml", [encoder, *overrides], stage, modality)
@@ -34,7 +45,7 @@ def test_trains_around_whisper_and_needs_it_once(world):
     run.run()
     moved = {n for n, value in run.model.model.recognizer.named_parameters() if not torch.equal(before[n], value)}
     assert moved and not any(name.startswith("encoder.whisper.") for name in moved)
-    assert {name.split(".")[0] for name in moved} == {"encoder", "cif", "decoder", "ctc"}
+    assert {name.split(".")[0] for name in moved} == {"cif", "decoder", "ctc"}
     shutil.rmtree(world / "whisper")
     trainer(0, "text", "epochs=1").run()
     trainer(2, "speech", "epochs=1").run()
@@ -42,3 +53,50 @@ def test_trains_around_whisper_and_needs_it_once(world):
     own = loaded.recognizer.encoder.whisper.state_dict()
     assert all(torch.equal(own[name], value) for name, value in whisper.encoder.state_dict().items())
     assert len(loaded.transcribe([torch.randn(16000), torch.randn(9000)])) == 2
+
+
+def test_cached_states_of_frozen_layers_change_nothing(world, encoder):
+    """The same losses and gradients as from the sound itself, also where the upper layers train."""
+    decoder = "model.recognizer.decoder={form: whisper, width: 16, ffn: 32, heads: 2, blocks: 1, dropout: 0.0"
+    decoder += ", visual_blocks: [], linguistic_blocks: []}"
+    for trains in (TRAINED, UPPER):
+        recipe = load_recipe(world / "recipe.yaml", [encoder, decoder, trains, "augment=false"], 1, "speech")
+        run = Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None)
+        examples, model = run.training.examples, run.model.model
+        assert examples.states.depth == (4 if trains == TRAINED else 2)
+        items = list(range(min(3, len(examples))))
+        cached = model.recognizer.losses(**examples.collate([examples.load(i, seeded(1)) for i in items]))
+        features = [speech_features(load_audio(examples.speech[i]), model.recognizer.encoder.config) for i in items]
+        batch = examples.collate([examples.load(i, None) for i in items]) | {"depth": 0}
+        batch["features"] = pad_sequence(features, batch_first=True)
+        batch["feature_lengths"] = torch.tensor([len(f) for f in features])
+        plain = model.recognizer.losses(**batch)
+        for name, value in plain.items():
+            torch.testing.assert_close(cached[name], value, atol=2e-2, rtol=2e-2)  # states are kept in 16 bits
+
+
+def test_versions_differ_and_are_drawn(world, encoder):
+    recipe = load_recipe(world / "recipe.yaml", [encoder, TRAINED, "views=3"], 1, "speech")
+    examples = Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None).training.examples
+    plain = examples.load(0, None)["features"]
+    drawn = [examples.load(0, seeded(number))["features"] for number in range(12)]
+    assert torch.equal(plain, examples.states.versions[0][0])
+    assert len({len(states) for states in drawn} | {len(plain)}) > 1, "another speed is another length"
+    again = examples.load(0, seeded(3))["features"]
+    assert torch.equal(again, drawn[3])
+
+
+def test_rates_of_layers(world, encoder):
+    scale = "lr_scale={recognizer.decoder: 0.5, recognizer.decoder.out: 0.25}"
+
+    def trainer(*overrides):
+        recipe = load_recipe(world / "recipe.yaml", [encoder, TRAINED, *overrides], 1, "speech")
+        return Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None)
+
+    run = trainer(scale)
+    scales = {id(p): group["scale"] for group in run.optimizer.param_groups for p in group["params"]}
+    recognizer = run.model.model.recognizer
+    assert scales[id(recognizer.cif.weight.weight)] == 1.0
+    assert scales[id(recognizer.decoder.read.weight)] == 0.5 and scales[id(recognizer.decoder.out.bias)] == 0.25
+    with pytest.raises(ConfigError, match="lr_scale: 'recognizer.encoder' is no layer"):
+        trainer("lr_scale={recognizer.encoder: 0.1}")

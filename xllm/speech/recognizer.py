@@ -19,10 +19,18 @@ from xllm.speech.conformer import SpeechEncoder, length_mask
 from xllm.speech.decoder import Decoder, Foreign, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
 from xllm.speech.whisper import WhisperEncoder
+from xllm.speech.whisper_decoder import WhisperDecoder
 
 SHARPEN = 2.0  # of logits for the interface: label smoothing leaves a tenth of each character to all others
 
 HEARD_AT_ONCE = 16  # utterances of like length in one batch
+
+
+class Encoded(NamedTuple):
+    """A batch of utterances: CIF's token vectors, and the encoder's frames [B, U, D] that they were made of."""
+
+    cif: CIFOutput
+    frames: Foreign
 
 
 class Recognition(NamedTuple):
@@ -57,18 +65,22 @@ class Recognizer(nn.Module):
         width = config.encoder.width
         self.encoder = {"conformer": SpeechEncoder, "whisper": WhisperEncoder}[config.encoder.form](config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)
-        self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
+        if config.decoder.form == "whisper":
+            self.decoder = WhisperDecoder(config.decoder, width, units.characters)
+        else:
+            self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
         self.ctc = (
             SyllableHead(width, units.syllables)
             if config.decoder.syllables
             else nn.Linear(width, len(units.characters))
         )
 
-    def encode(self, features: Tensor, lengths: Tensor) -> CIFOutput:
+    def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
         """Fbank [B, F, mels] of `lengths` [B] to CIF vectors."""
-        return self.cif(*self.encoder(features, lengths))
+        frames = Foreign(*self.encoder(features, lengths))
+        return Encoded(self.cif(*frames), frames)
 
-    def encode_all(self, features: list[Tensor]) -> CIFOutput:
+    def encode_all(self, features: list[Tensor]) -> Encoded:
         """`encode` of fbanks [F, mels] of several lengths, as one batch."""
         device = next(self.parameters()).device
         lengths = torch.tensor([len(f) for f in features], device=device)
@@ -83,18 +95,20 @@ class Recognizer(nn.Module):
             chosen = order[start : start + HEARD_AT_ONCE]
             out = self.encode_all([features[i] for i in chosen])
             tokens = self.tokens(out)
-            vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.lengths.tolist(), strict=True)}
+            vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.cif.lengths.tolist(), strict=True)}
         return [vectors[i] for i in range(len(features))]
 
-    def tokens(self, out: CIFOutput) -> Tensor:
+    def tokens(self, out: Encoded) -> Tensor:
         """Token vectors for the speech interface [B, L, D]: CIF's, or characters' probabilities where it reads those.
 
         As probabilities they are of the same kind as those of a text's known syllables, so that text can stand in for
         speech, and the interface of a small system begins where the decoder ends (docs/decisions.md).
         """
         if not self.reads_characters:
-            return out.embeddings
-        return self._character_tokens(self.decoder.from_cif(out.embeddings)[0], out.lengths)
+            return out.cif.embeddings
+        return self._character_tokens(
+            self.decoder.from_cif(out.cif.embeddings)[0], out.cif.lengths, **self._beside(out.frames)
+        )
 
     @torch.inference_mode()
     def tokens_of_syllables(self, syllables: Tensor) -> Tensor:
@@ -102,14 +116,23 @@ class Recognizer(nn.Module):
         lengths = torch.tensor([len(syllables)], device=syllables.device)
         return self._character_tokens(self.decoder.from_syllables(syllables[None]), lengths)[0]
 
-    def _character_tokens(self, read: Tensor, lengths: Tensor) -> Tensor:
+    def _character_tokens(self, read: Tensor, lengths: Tensor, **frames: Foreign) -> Tensor:
         if read.shape[1] == 0:  # nothing was said
             return read.new_zeros(len(read), 0, self.token_width)
-        return (SHARPEN * self.decoder(read, lengths).float()).softmax(-1)
+        return (SHARPEN * self.decoder(read, lengths, **frames).float()).softmax(-1)
+
+    def _beside(self, frames: Foreign) -> dict[str, Foreign]:
+        """What the decoder reads beside CIF's vectors."""
+        return {"frames": frames} if self.config.decoder.form == "whisper" else {}
 
     @property
     def reads_characters(self) -> bool:
         """Whether `tokens` are probabilities of characters."""
+        return self.reads_text or self.config.decoder.form == "whisper"
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether there are `tokens_of_syllables`."""
         return self.config.decoder.syllables and self.config.decoder.form == "nar"
 
     @property
@@ -127,6 +150,7 @@ class Recognizer(nn.Module):
         visual: Foreign | None = None,
         linguistic: Foreign | None = None,
         flat_start: bool = False,
+        depth: int = 0,
     ) -> dict[str, Tensor]:
         """Losses of one batch; `loss` is their weighted sum, all are means per character.
 
@@ -134,17 +158,19 @@ class Recognizer(nn.Module):
         the encoder hears anything, CIF cannot learn where tokens are, nor the encoder what they are.
 
         `characters` [B, L] (IGNORE beyond `token_lengths` [B]); `features` [B, F, mels] with `feature_lengths`
-        [B], or none to train the decoder on text alone from its `syllables` [B, L].
+        [B], or none to train the decoder on text alone from its `syllables` [B, L]. With a `depth` they are what the
+        encoder's frozen layers made of them (`WhisperEncoder.lower`).
         """
         config = self.config
         if features is None:
             return self._text_losses(characters, token_lengths, syllables)
-        hidden, frames = self.encoder(features, feature_lengths)
+        hidden, frames = self.encoder(features, feature_lengths, *([depth] if depth else []))
         alphas = self.cif.weights(hidden, frames)
         flat = flat_weights(features, frames, token_lengths, self.encoder.rate) if flat_start else None
         out = integrate_and_fire(hidden, alphas if flat is None else flat, targets=token_lengths)
         read, syllable_logits = self.decoder.from_cif(out.embeddings)
-        logits = self.decoder(read, token_lengths, self._previous(characters), visual, linguistic)
+        beside = self._beside(Foreign(hidden, frames))
+        logits = self.decoder(read, token_lengths, self._previous(characters), visual, linguistic, **beside)
         losses = {"ce": self._cross_entropy(logits, characters)}
         # Per character like the other losses: per utterance its gradient drowns theirs (docs/decisions.md).
         count = token_lengths.sum().clamp(min=1)
@@ -207,27 +233,35 @@ class Recognizer(nn.Module):
 
     @torch.inference_mode()
     def decode(
-        self, out: CIFOutput, beam: int = 4, visual: Foreign | None = None, linguistic: Foreign | None = None
+        self, encoded: Encoded, beam: int = 4, visual: Foreign | None = None, linguistic: Foreign | None = None
     ) -> list[Recognition]:
-        """Characters of CIF vectors already computed: one per fired token."""
+        """Characters of utterances already encoded: one per fired token."""
+        out = encoded.cif
         if out.embeddings.shape[1] == 0:
             return [Recognition([], [], [], []) for _ in out.lengths]
         read, _ = self.decoder.from_cif(out.embeddings)
-        if self.config.decoder.form == "nar":
-            best = self._log_probabilities(read, out.lengths, None, visual, linguistic).max(-1)
-            ids, scores = best.indices, best.values
-        else:
+        if self.config.decoder.form == "ar":
             ids, scores = self._beam_search(read, out.lengths, beam, visual, linguistic)
+        else:
+            beside = self._beside(encoded.frames)
+            best = self._log_probabilities(read, out.lengths, None, visual, linguistic, **beside).max(-1)
+            ids, scores = best.indices, best.values
         columns = (t.tolist() for t in (ids, scores, out.starts, out.fires))
         return [
             Recognition(*(row[:n] for row in rows)) for n, *rows in zip(out.lengths.tolist(), *columns, strict=True)
         ]
 
     def _log_probabilities(
-        self, read: Tensor, lengths: Tensor, previous: Tensor | None, visual: Foreign | None, linguistic: Foreign | None
+        self,
+        read: Tensor,
+        lengths: Tensor,
+        previous: Tensor | None,
+        visual: Foreign | None,
+        linguistic: Foreign | None,
+        **frames: Foreign,
     ) -> Tensor:
         """[B, L, V], with blank and unknown impossible."""
-        logits = self.decoder(read, lengths, previous, visual, linguistic).float()
+        logits = self.decoder(read, lengths, previous, visual, linguistic, **frames).float()
         logits[..., : UNKNOWN + 1] = float("-inf")
         return logits.log_softmax(-1)
 

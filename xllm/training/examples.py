@@ -1,6 +1,7 @@
 """What stages 0 and 1 feed their models: one class per kind of example, turning a manifest's rows into batches."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from xllm.speech.units import MISHEARD, UNKNOWN, Units
 from xllm.text import normalize, reading
 from xllm.training.cache import Cache
 from xllm.training.fbanks import Fbanks, Progress
+from xllm.training.states import States
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
 DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
@@ -161,10 +163,15 @@ class SpeechExamples(Examples):
         cache: Cache | None = None,
         progress: Progress | None = None,
         seeing: ModelConfig | None = None,
+        states: Callable[[Sequence[str | None]], States] | None = None,
     ):
+        """With `states`, which makes them for the paths, these come in place of fbank."""
         super().__init__(manifests)
         self.units, self.augment, self.seeing = units, augment, seeing
         self.speech = self.rows["speech"][:]
+        self.states = states and states(self.speech)
+        if self.states:
+            return
         self.fbanks = Fbanks(self.speech, encoder, SPEEDS if augment else (1.0,), cache, progress)
 
     def kind(self, item: int) -> int:
@@ -172,7 +179,7 @@ class SpeechExamples(Examples):
 
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
-        if reason := self.fbanks.failed(item):
+        if reason := (self.states or self.fbanks).failed(item):
             return reason
         characters = self.units.encode(row["response"] or "")
         if not characters:
@@ -195,6 +202,8 @@ class SpeechExamples(Examples):
     def cost(self, item: int) -> int:
         if not self.speech[item]:
             return FRAMES_PER_TOKEN * len(self.rows[item]["response"])
+        if self.states:
+            return self.states.length(item) * (4 if self.states.depth == self.states.encoder.whole else 2)
         return self.fbanks.length(item) or int(
             100 * (self.rows[item]["duration"] or probe_audio(Path(self.speech[item])))
         )
@@ -213,7 +222,9 @@ class SpeechExamples(Examples):
             if generator:
                 example["syllables"] = self.units.mishear(example["syllables"], generator)
             return example
-        if generator is None or not self.augment or self.flat_start:
+        if self.states:
+            example["features"] = self.states.load(item, generator if self.augment else None)
+        elif generator is None or not self.augment or self.flat_start:
             example["features"] = self.fbanks.load(item)
         else:
             speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))]
@@ -231,7 +242,7 @@ class SpeechExamples(Examples):
         if "features" in items[0]:
             batch["features"] = pad_sequence([item["features"] for item in items], batch_first=True)
             batch["feature_lengths"] = torch.tensor([item["features"].shape[0] for item in items])
-            batch["flat_start"] = self.flat_start
+            batch |= {"depth": self.states.depth} if self.states else {"flat_start": self.flat_start}
         if "picture" in items[0]:
             batch["images"] = [item["picture"] for item in items]
             batch["captions"] = [item["caption"] for item in items]

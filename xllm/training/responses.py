@@ -112,7 +112,7 @@ class ResponseExamples(Examples):
             if reason := next((looks.failed[p] for p in asked.media.get(name, ()) if p in looks.failed), None):
                 return reason
         if not asked.media:
-            if not self.recognizer.reads_characters:
+            if not self.recognizer.reads_text:
                 return "no media, and this recogniser reads no text in place of speech"
             return None if row["reading"] else "neither media nor reading"
         if "speech" not in asked.media:
