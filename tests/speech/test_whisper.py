@@ -146,7 +146,7 @@ def test_decoder_sees_both_sides_and_batch_equals_single():
     short = Foreign(frames.features[1:, :7], frames.lengths[1:])
     alone = decoder(decoder.from_cif(vectors[1:, :3])[0], lengths[1:], frames=short)
     torch.testing.assert_close(together[1, :3], alone[0], atol=1e-5, rtol=1e-4)
-    vectors[0, 4] += 1.0
+    vectors[0, 4] *= -1.0
     changed = decoder(decoder.from_cif(vectors)[0], lengths, frames=frames)
     assert not torch.equal(changed[0, 0], together[0, 0]), "the first character hears of the last"
 
