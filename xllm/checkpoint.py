@@ -32,7 +32,15 @@ MARK = "complete"
 WEIGHTS = "model.safetensors"
 WITHOUT_EFFECT = (".cross.",)  # layers that change nothing until they are trained: a checkpoint may lack them
 TOKENIZER = (  # what a tokenizer's folder may hold: our units and names, and the files of transformers
-    *("units.txt", "syllables.txt", "names.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *(
+        "units.txt",
+        "syllables.txt",
+        "readings.txt",
+        "names.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ),
     *("added_tokens.json", "chat_template.jinja", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
 )
 FILES = ("config.yaml", WEIGHTS, *(f"tokenizer/{name}" for name in TOKENIZER), MARK)  # nothing else is fetched

@@ -9,6 +9,7 @@ from xllm.config import DecoderConfig, SpeechEncoderConfig
 from xllm.errors import ConfigError
 from xllm.features import augment, seeded, speech_features, whisper_features
 from xllm.speech.decoder import Foreign
+from xllm.speech.units import Units
 from xllm.speech.whisper import WhisperEncoder
 from xllm.speech.whisper_decoder import PROMPT, WhisperDecoder
 
@@ -117,7 +118,9 @@ NAR = DecoderConfig(form="whisper", width=16, ffn=32, heads=2, blocks=1, visual_
 def test_decoder_blocks_are_whispers_without_the_causal_mask(folder):
     """One token sees itself alone: what Whisper's own decoder makes of it, given CIF's vector as its embedding."""
     torch.manual_seed(3)
-    decoder = WhisperDecoder(NAR.model_copy(update={"pretrained": folder[1]}), 16, ("<blank>", "<unk>", "天")).eval()
+    decoder = WhisperDecoder(
+        NAR.model_copy(update={"pretrained": folder[1]}), 16, Units(("<blank>", "<unk>", "天"))
+    ).eval()
     frames, vector = torch.randn(1, 9, 16), torch.randn(1, 1, 16)
     ones = Foreign(frames, torch.tensor([9]))
     logits = decoder(decoder.from_cif(vector)[0], torch.tensor([1]), frames=ones)
@@ -128,7 +131,7 @@ def test_decoder_blocks_are_whispers_without_the_causal_mask(folder):
 
 
 def test_output_rows_begin_as_whispers_tokens(folder):
-    units = ("<blank>", "<unk>", "天", "ba", "ab")
+    units = Units(("<blank>", "<unk>", "天", "ba", "ab"))
     decoder = WhisperDecoder(NAR.model_copy(update={"pretrained": folder[1]}), 16, units)
     rows = folder[0].decoder.embed_tokens.weight
     assert torch.equal(decoder.out.weight[2], rows[5]) and torch.equal(decoder.out.weight[4], rows[4])
@@ -137,9 +140,27 @@ def test_output_rows_begin_as_whispers_tokens(folder):
 
 
 @torch.no_grad()
+def test_what_sounds_alike_is_learned_together(tmp_path):
+    (tmp_path / "units.txt").write_text("张\n章\n长\n三\n", encoding="utf-8")
+    (tmp_path / "readings.txt").write_text("zhang1\nzhang1\nzhang3 chang2\n\n", encoding="utf-8")
+    units = Units.load(tmp_path)
+    decoder = WhisperDecoder(NAR, 16, units).eval()
+    x = torch.ones(16)
+    assert not decoder.sounds(x).any(), "it begins without effect"
+    decoder.sounds.parts.bias[:] = 1.0
+    assert decoder.sounds(x).tolist() == pytest.approx([0, 0, 4, 4, 4, 0])  # initial, final, tone, syllable
+    names = sorted({"zh-", "ch-", "-ang", "1", "2", "3", "zhang", "chang"})
+    decoder.sounds.parts.bias[names.index("zhang")] = 2.0
+    assert decoder.sounds(x).tolist() == pytest.approx([0, 0, 5, 5, 4.5, 0])
+    (tmp_path / "readings.txt").write_text("zhang1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="1 lines for 4 units"):
+        Units.load(tmp_path)
+
+
+@torch.no_grad()
 def test_decoder_sees_both_sides_and_batch_equals_single():
     torch.manual_seed(4)
-    decoder = WhisperDecoder(NAR, 16, "abcdef").eval()
+    decoder = WhisperDecoder(NAR, 16, Units(tuple("abcdef"))).eval()
     vectors, lengths = torch.randn(2, 5, 16), torch.tensor([5, 3])
     frames = Foreign(torch.randn(2, 12, 16), torch.tensor([12, 7]))
     together = decoder(decoder.from_cif(vectors)[0], lengths, frames=frames)

@@ -1,7 +1,7 @@
 """CIF-based speech recognition (stage 1, paper 3.2.1 and A.3): encoder, integrate-and-fire, decoder.
 
 Losses of the CIF-ASR family: cross-entropy with label smoothing, the quantity loss |sum of weights - length|, and
-CTC on the encoder's output. After stage 1 the encoder and the CIF are frozen and feed the speech interface; the
+CTC on the encoder's output, where that trains. After stage 1 the encoder and the CIF are frozen and feed the speech interface; the
 decoder stays as the `cif` engine.
 """
 
@@ -66,14 +66,13 @@ class Recognizer(nn.Module):
         self.encoder = {"conformer": SpeechEncoder, "whisper": WhisperEncoder}[config.encoder.form](config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)
         if config.decoder.form == "whisper":
-            self.decoder = WhisperDecoder(config.decoder, width, units.characters)
+            self.decoder = WhisperDecoder(config.decoder, width, units)
         else:
             self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
-        self.ctc = (
-            SyllableHead(width, units.syllables)
-            if config.decoder.syllables
-            else nn.Linear(width, len(units.characters))
-        )
+        if config.ctc_weight and config.decoder.syllables:
+            self.ctc = SyllableHead(width, units.syllables)
+        elif config.ctc_weight:
+            self.ctc = nn.Linear(width, len(units.characters))
 
     def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
         """Fbank [B, F, mels] of `lengths` [B] to CIF vectors."""
@@ -175,18 +174,11 @@ class Recognizer(nn.Module):
         # Per character like the other losses: per utterance its gradient drowns theirs (docs/decisions.md).
         count = token_lengths.sum().clamp(min=1)
         losses["quantity"] = (alphas.sum(1) - token_lengths).abs().sum() / count
-        units = characters if syllable_logits is None else syllables
-        ctc = F.ctc_loss(
-            self.ctc(hidden).float().log_softmax(-1).transpose(0, 1),
-            units.clamp(min=0),
-            frames,
-            token_lengths,
-            blank=BLANK,
-            reduction="none",
-            zero_infinity=True,
-        )
-        losses["ctc"] = ctc.sum() / count
-        total = losses["ce"] + config.quantity_weight * losses["quantity"] + config.ctc_weight * losses["ctc"]
+        total = losses["ce"] + config.quantity_weight * losses["quantity"]
+        if config.ctc_weight:
+            units = characters if syllable_logits is None else syllables
+            losses["ctc"] = self._ctc_loss(hidden, frames, units, token_lengths) / count
+            total = total + config.ctc_weight * losses["ctc"]
         if syllable_logits is not None:
             losses["syllable"] = self._cross_entropy(syllable_logits, syllables)
             total = total + config.syllable_weight * losses["syllable"]
@@ -196,6 +188,12 @@ class Recognizer(nn.Module):
         right = (logits.argmax(-1) == characters) & (characters != IGNORE)
         losses["wrong"] = 1 - right.sum() / count
         return {"loss": total, **losses}
+
+    def _ctc_loss(self, hidden: Tensor, frames: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
+        """The sum over a batch."""
+        log = self.ctc(hidden).float().log_softmax(-1).transpose(0, 1)
+        units = units.clamp(min=0)
+        return F.ctc_loss(log, units, frames, lengths, blank=BLANK, reduction="sum", zero_infinity=True)
 
     def _text_losses(self, characters: Tensor, lengths: Tensor, syllables: Tensor | None) -> dict[str, Tensor]:
         """Cross-entropy of characters from syllables."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xllm.config import DecoderConfig
 from xllm.speech.decoder import CrossAttention, Foreign
-from xllm.speech.units import UNKNOWN
+from xllm.speech.units import UNKNOWN, Units, syllable_parts
 from xllm.speech.whisper import key_mask, load_whisper
 from xllm.trust import loading
 
@@ -36,10 +36,34 @@ class WhisperBlock(nn.Module):
         return x if self.cross is None else self.cross(x, foreign)
 
 
+class Sounds(nn.Module):
+    """What characters share that sound alike: logits [..., V] from [..., D], of initials, finals, tones, syllables.
+
+    Thousands of characters are rare; what is heard when one of them is said is learned from all those like it.
+    """
+
+    def __init__(self, width: int, readings: Sequence[Sequence[str]]):
+        super().__init__()
+        parts = [[(*syllable_parts(s), s[:-1]) for s in syllables] for syllables in readings]
+        names = sorted({part for several in parts for made_of in several for part in made_of})
+        number = {name: i for i, name in enumerate(names)}
+        made = torch.zeros(len(names), len(readings))
+        for character, several in enumerate(parts):
+            for made_of in several:
+                made[[number[part] for part in made_of], character] += 1.0 / len(several)
+        self.register_buffer("made", made, persistent=False)
+        self.parts = nn.Linear(width, len(names))
+        nn.init.zeros_(self.parts.weight)
+        nn.init.zeros_(self.parts.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.parts(x), self.made.T)
+
+
 class WhisperDecoder(nn.Module):
     """CIF vectors [B, L, D_encoder] and the encoder's frames to character logits [B, L, V]; `Decoder`'s face."""
 
-    def __init__(self, config: DecoderConfig, encoder_width: int, characters: Sequence[str]):
+    def __init__(self, config: DecoderConfig, encoder_width: int, units: Units):
         """Of the configured sizes, with the weights of `pretrained` if that is set.
 
         Rows of the output layer begin as the mean of the character's token embeddings. Raises ConfigError when the
@@ -72,9 +96,10 @@ class WhisperDecoder(nn.Module):
         for block in self.blocks:
             block.layer.dropout = config.dropout
         self.norm = whisper.layer_norm
-        self.out = nn.Linear(config.width, len(characters))
+        self.out = nn.Linear(config.width, len(units.characters))
+        self.sounds = Sounds(config.width, units.readings) if units.readings else None
         if config.pretrained:
-            self._begin_with_tokens(whisper.embed_tokens.weight.detach(), characters)
+            self._begin_with_tokens(whisper.embed_tokens.weight.detach(), units.characters)
 
     @torch.no_grad()
     def _begin_with_tokens(self, rows: Tensor, characters: Sequence[str]) -> None:
@@ -112,4 +137,5 @@ class WhisperDecoder(nn.Module):
         for number, block in enumerate(self.blocks, start=1):
             foreign = linguistic if number in self.config.linguistic_blocks else visual
             x = block(x, mask, frames.features, frame_mask, foreign)
-        return self.out(self.norm(x))
+        x = self.norm(x)
+        return self.out(x) if self.sounds is None else self.out(x) + self.sounds(x)
