@@ -1,8 +1,8 @@
 """CIF-based speech recognition (stage 1, paper 3.2.1 and A.3): encoder, integrate-and-fire, decoder.
 
 Losses of the CIF-ASR family: cross-entropy with label smoothing, the quantity loss |sum of weights - length|, and
-CTC on the encoder's output, where that trains. After stage 1 the encoder and the CIF are frozen and feed the speech interface; the
-decoder stays as the `cif` engine.
+CTC on the encoder's output, if it has a weight (a frozen encoder learns nothing from it). After stage 1 the encoder
+and the CIF are frozen and feed the speech interface; the decoder stays as the `cif` engine.
 """
 
 from typing import NamedTuple
