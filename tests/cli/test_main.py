@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,18 +82,6 @@ def test_offline_asks_no_hub(xllm, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     code, _, err = xllm("asr", ROOT / "examples" / "wait.opus", "--model", "nobody/nothing@v1", "--offline")
     assert code == 2 and "hf download nobody/nothing --revision v1" in err and err.count("\n") == 1
-
-
-def test_readme_commands_are_those_that_work(xllm):
-    """Every `xllm` line of the README names a real command with real options."""
-    lines = re.findall(r"^\$? ?xllm (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert lines
-    for line in lines:
-        words = line.split("#")[0].split()
-        depth = 2 if words[0] in ("eval", "prepare-data") else 1
-        _, out, _ = xllm(*(word for word in words[:depth] if not word.startswith("-")), "--help")
-        for option in (word.split("=")[0] for word in words if word.startswith("--") and word != "--help"):
-            assert option in out, f"xllm {line}: {option}"
 
 
 def test_quiet_hides_the_librarys_warnings(capsys):

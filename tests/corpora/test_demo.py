@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xllm.corpora.demo import CHARACTERS, COLOURS, HELD_OUT, MOTIONS, PAIRS, SHAPES, Scene, name, prepare
+from xllm.corpora.demo import CHARACTERS, HELD_OUT, PAIRS, name, prepare
+from xllm.corpora.demo_drawings import COLOURS, MOTIONS, SHAPES, Scene
 from xllm.corpora.demo_voice import FINALS, INITIALS, TONES
 from xllm.films import load_frames
 from xllm.manifest import iterate_manifest

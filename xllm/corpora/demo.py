@@ -1,47 +1,42 @@
 """A world small enough to be learned in minutes, made from nothing: a voice, coloured shapes, and shapes that move.
 
-Speech is numbers of one to six digits, and questions, in the voice of `demo_voice`. Images are shapes of one colour
-somewhere on a tinted ground; of each colour one shape is kept out of training, and of each shape one colour. Videos are
-such shapes that move. The language model reads about all of this in words. Everything is a function of the seed.
+Speech is numbers of one to six digits, and questions, in the voice of `demo_voice`. Images are the shapes of
+`demo_drawings`; of each colour one shape is kept out of training, and of each shape one colour. Videos are such shapes
+that move. The language model reads about all of this in words. Everything is a function of the seed.
 """
 
 import random
 from collections.abc import Callable, Iterator
-from math import cos, pi, sin
+from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from PIL import Image, ImageDraw
 
-from xllm.corpora import demo_voice
+from xllm.corpora import demo_drawings, demo_voice
+from xllm.corpora.demo_drawings import COLOURS, MOTIONS, PLACES, SHAPES
 from xllm.corpora.tiny_text import write_tokenizer
 from xllm.files import write_jsonl_atomic
 from xllm.media import SAMPLE_RATE
 
-SIDE, FRAMES = 64, 8  # pixels of images and videos, frames of a video
 COUNTS = {"train": 1.0, "dev": 0.05, "test": 0.1}  # of the sizes below
-SPOKEN, PICTURED, FILMED, WRITTEN = 1000, 1400, 700, 24_000
-FINE = 3  # shapes are drawn so many times larger, for smooth edges
+SPOKEN, ASKED, PICTURED, FILMED, WRITTEN = 1000, 300, 2800, 700, 24_000
 
 TRANSCRIBE, REPLY = "请忠实地识别语音", "请回答语音中的问题"
-NAME, COLOUR, SHAPE, MOTION = "这是什么？", "什么颜色？", "什么形状？", "它怎么移动？"
+NAME, COLOUR, SHAPE = "这是什么？", "什么颜色？", "什么形状？"  # these are asked in speech, too
+PLACE, MOTION = "在哪里？", "它怎么移动？"
+QUESTIONS = (NAME, COLOUR, SHAPE, PLACE)  # about an image
 READINGS = {  # initial, final and tone of what is spoken
     "零": "l ing 2", "一": "- i 1", "二": "- er 4", "三": "s an 1", "四": "s ii 4", "五": "- u 3", "六": "l iu 4",
     "七": "q i 1", "八": "b a 1", "九": "j iu 3", "这": "zh e 4", "是": "sh ii 4", "什": "sh en 2", "么": "m e 5",
     "颜": "- ian 2", "色": "s e 4", "形": "x ing 2", "状": "zh uang 4",
 }  # fmt: skip
 DIGITS = "零一二三四五六七八九"
-COLOURS = {  # hue in degrees, saturation and lightness in percent
-    "红色": (0, 90, 45), "橙色": (28, 95, 52), "黄色": (55, 95, 50), "绿色": (120, 80, 36),
-    "蓝色": (215, 90, 45), "紫色": (280, 75, 42), "粉色": (335, 90, 72), "黑色": (0, 0, 13),
-}  # fmt: skip
-SHAPES = ("圆形", "方形", "三角形", "五角星", "十字形", "心形", "菱形", "月牙形")
-MOTIONS = {"向左移动": (-1, 0), "向右移动": (1, 0), "向上移动": (0, -1), "向下移动": (0, 1)}
 SLOT = 8  # embeddings that recipes/demo.yaml makes of an image or a frame: so long are their words
 PAIRS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
 HELD_OUT = [(colour, SHAPES[(number + 2) % len(SHAPES)]) for number, colour in enumerate(COLOURS)]
-WORDS = (TRANSCRIBE, REPLY, NAME, COLOUR, SHAPE, MOTION, *READINGS, *COLOURS, *SHAPES, *MOTIONS, "左右上下中的")
+WORDS = (TRANSCRIBE, REPLY, NAME, COLOUR, SHAPE, PLACE, MOTION, *READINGS, *COLOURS, *SHAPES, *PLACES, *MOTIONS, "的")
 CHARACTERS = "".join(sorted({c for c in "".join(WORDS) if "\u4e00" <= c <= "\u9fff"}))
 
 Progress = Callable[[str, int, int], None]
@@ -50,66 +45,6 @@ Progress = Callable[[str, int, int], None]
 def name(colour: str, shape: str) -> str:
     """What a thing is called: 红色的圆形."""
     return f"{colour}的{shape}"
-
-
-def _outline(shape: str) -> list[tuple[float, float]]:
-    """Corners of a shape about 0, 0 that reach as far as 1."""
-    if shape == "圆形":
-        return [(cos(2 * pi * i / 60), sin(2 * pi * i / 60)) for i in range(60)]
-    if shape == "方形":
-        return [(x, y) for x, y in ((-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8))]
-    if shape == "三角形":
-        return [(sin(2 * pi * i / 3), -cos(2 * pi * i / 3)) for i in range(3)]
-    if shape == "五角星":
-        reach = [1.0, 0.42]
-        return [(reach[i % 2] * sin(pi * i / 5), -reach[i % 2] * cos(pi * i / 5)) for i in range(10)]
-    if shape == "十字形":
-        arm = [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3)]
-        return arm + [(-x, -y) for x, y in arm]
-    if shape == "菱形":
-        return [(0, -1), (0.6, 0), (0, 1), (-0.6, 0)]
-    if shape == "月牙形":  # a circle without another one
-        outer = [(cos(t), sin(t)) for t in np.linspace(0.28 * pi, 1.72 * pi, 40)]
-        return outer + [(0.55 + 0.78 * cos(t), 0.78 * sin(t)) for t in np.linspace(1.54 * pi, 0.46 * pi, 40)]
-    turns = [2 * pi * i / 60 for i in range(60)]  # a heart
-    return [(sin(t) ** 3, -(13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t)) / 16) for t in turns]
-
-
-class Scene:
-    """One colour, shape, size and ground, to be drawn at several places."""
-
-    def __init__(self, colour: str, shape: str, draw: random.Random, largest: float = 0.38):
-        self.size = draw.uniform(0.2, largest)  # of SIDE, from the middle to the rim
-        turn = draw.uniform(-0.25, 0.25)
-        self.corners = [(x * cos(turn) - y * sin(turn), x * sin(turn) + y * cos(turn)) for x, y in _outline(shape)]
-        hue, saturation, lightness = COLOURS[colour]
-        hue, lightness = (hue + draw.randint(-7, 7)) % 360, lightness + draw.randint(-5, 5)
-        self.colour = f"hsl({hue}, {saturation}%, {lightness}%)"
-        self.ground = f"hsl({draw.randrange(360)}, {draw.randint(0, 60)}%, {draw.randint(78, 97)}%)"
-        self.noise = np.random.default_rng(draw.randrange(1 << 30))
-
-    def at(self, x: float, y: float) -> Image.Image:
-        """Drawn with its middle at a share of what is free, 0 to 1 from the left and the top, under camera noise."""
-        middle = [self.size + share * (1 - 2 * self.size) for share in (x, y)]
-        points = [
-            tuple(SIDE * FINE * (m + self.size * c) for m, c in zip(middle, corner, strict=True))
-            for corner in self.corners
-        ]
-        sheet = Image.new("RGB", (SIDE * FINE, SIDE * FINE), self.ground)
-        ImageDraw.Draw(sheet).polygon(points, fill=self.colour)
-        small = np.asarray(sheet.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
-        noisy = small + self.noise.normal(0, 6, small.shape)
-        return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-
-
-def _film(colour: str, shape: str, motion: str, draw: random.Random) -> list[Image.Image]:
-    """The shape on its way, from one side to the other."""
-    scene, (right, down) = Scene(colour, shape, draw, 0.3), MOTIONS[motion]
-    first, last, across = draw.uniform(0, 0.2), draw.uniform(0.8, 1), draw.random()
-    places = [first + (last - first) * i / (FRAMES - 1) for i in range(FRAMES)]
-    places = [1 - place if right + down < 0 else place for place in places]
-    frames = [scene.at(place, across) if right else scene.at(across, place) for place in places]
-    return [frame.quantize(64, Image.Quantize.FASTOCTREE) for frame in frames]  # as GIF wants them
 
 
 def _say(path: Path, text: str, draw: np.random.Generator) -> float:
@@ -151,21 +86,22 @@ class _Maker:
 
     def questions(self) -> Iterator[dict]:
         """The questions that are asked in speech, transcribed."""
-        for number in range(self.count(SPOKEN // 5)):
+        for number in range(self.count(ASKED)):
             text = (NAME, COLOUR, SHAPE)[number % 3]
             row = {"id": f"question-{number}", **self._spoken("question", number, text)}
             yield row | {"instruction": TRANSCRIBE, "response": text.rstrip("？")}
 
-    def images(self, kind: str, pairs: list[tuple[str, str]], size: int) -> Iterator[tuple[str, str, str]]:
-        """(path, colour, shape) of drawings."""
+    def images(self, kind: str, pairs: list[tuple[str, str]], size: int) -> Iterator["_Shown"]:
+        """Drawings of the pairs in any order."""
         every = [pairs[number % len(pairs)] for number in range(self.count(size))]
         self.draw.shuffle(every)
         for number, (colour, shape) in enumerate(every):
             path = f"images/{self.split}/{kind}-{number:04d}.png"
             (self.target / path).parent.mkdir(parents=True, exist_ok=True)
-            Scene(colour, shape, self.draw).at(self.draw.random(), self.draw.random()).save(self.target / path)
+            shown = _Shown(path, colour, shape, self.draw.choice(list(PLACES)))
+            demo_drawings.image(colour, shape, shown.place, self.draw).save(self.target / path)
             self.done("images")
-            yield path, colour, shape
+            yield shown
 
     def videos(self, kind: str, pairs: list[tuple[str, str]], size: int) -> Iterator[dict]:
         """Videos and what happens in them."""
@@ -175,31 +111,44 @@ class _Maker:
             colour, shape, motion = every[number % len(every)]
             path = f"videos/{self.split}/{kind}-{number:04d}.gif"
             (self.target / path).parent.mkdir(parents=True, exist_ok=True)
-            first, *others = _film(colour, shape, motion, self.draw)
+            first, *others = demo_drawings.video(colour, shape, motion, self.draw)
             first.save(self.target / path, save_all=True, append_images=others, duration=125)
             self.done("videos")
             row = {"id": f"{kind}-{number}", "video": path, "instruction": MOTION}
             yield row | {"response": name(colour, shape) + motion}
 
 
-def _answers(colour: str, shape: str) -> dict[str, str]:
-    return {NAME: name(colour, shape), COLOUR: colour, SHAPE: shape}
+class _Shown(NamedTuple):
+    """An image file and what it shows."""
+
+    path: str
+    colour: str
+    shape: str
+    place: str
+
+    def answers(self) -> dict[str, str]:
+        """To each question about an image."""
+        return {NAME: name(self.colour, self.shape), COLOUR: self.colour, SHAPE: self.shape, PLACE: self.place}
+
+    @property
+    def whole(self) -> str:
+        """All of it in one name, from which the image encoder learns: 左边的红色的圆形."""
+        return f"{self.place}的{name(self.colour, self.shape)}"
+
+    def row(self, question: str) -> dict:
+        return {
+            "id": f"{self.path} {question}",
+            "image": self.path,
+            "instruction": question,
+            "response": self.answers()[question],
+        }
 
 
-def _asked(images: list[tuple[str, str, str]]) -> Iterator[dict]:
-    """Each image with each of the written questions."""
-    for path, colour, shape in images:
-        for question, answer in _answers(colour, shape).items():
-            yield {"id": f"{path} {question}", "image": path, "instruction": question, "response": answer}
-
-
-def _asked_aloud(images: list[tuple[str, str, str]], questions: list[dict]) -> Iterator[dict]:
-    """Each image with a spoken question."""
-    for number, (path, colour, shape) in enumerate(images):
-        question = questions[number % len(questions)]
-        answer = _answers(colour, shape)[question["response"] + "？"]
-        row = {key: question[key] for key in ("speech", "duration")}
-        yield {"id": f"{path} aloud", "image": path, **row, "instruction": REPLY, "response": answer}
+def _aloud(shown: _Shown, question: dict) -> dict:
+    """The image with a spoken question."""
+    spoken = {key: question[key] for key in ("speech", "duration")}
+    row = shown.row(question["response"] + "？")
+    return row | spoken | {"id": f"{shown.path} aloud", "instruction": REPLY}
 
 
 def _frames_in_words(thing: str, motion: str) -> str:
@@ -213,8 +162,10 @@ def _frames_in_words(thing: str, motion: str) -> str:
 def _text(kind: str, draw: random.Random) -> str:
     """A prompt whose media are told in words, with its answer."""
     colour, shape = draw.choice(PAIRS)
-    seen = f"<Image>{name(colour, shape).ljust(SLOT)}</Image>"
-    question, answer = draw.choice(list(_answers(colour, shape).items()))
+    shown = _Shown("", colour, shape, draw.choice(list(PLACES)))
+    seen = f"<Image>{(name(colour, shape) + shown.place[0]).ljust(SLOT)}</Image>"
+    question = draw.choice(QUESTIONS[:3] if kind == "aloud" else QUESTIONS)
+    answer = shown.answers()[question]
     if kind == "image":
         return f"{seen}Question: {question} \n Answer:{answer}"
     if kind == "aloud":
@@ -262,14 +213,14 @@ def prepare(target: Path, share: float = 1.0, seed: int = 0, progress: Progress 
         numbers, questions = list(maker.numbers()), list(maker.questions())
         images = list(maker.images("known", known, PICTURED))
         write(f"speech-{split}", [*numbers, *questions] if split == "train" else numbers)
-        asked = write(f"images-{split}", list(_asked(images)))
-        write(f"names-{split}", [row for row in asked if row["instruction"] == NAME])
+        write(f"names-{split}", [shown.row(NAME) | {"response": shown.whole} for shown in images])
+        write(f"images-{split}", [shown.row(QUESTIONS[n % len(QUESTIONS)]) for n, shown in enumerate(images)])
         write(f"videos-{split}", list(maker.videos("known", known, FILMED)))
-        write(f"aloud-{split}", list(_asked_aloud(images, questions)))
+        write(f"aloud-{split}", list(map(_aloud, images, cycle(questions))))
         texts = _texts(random.Random(f"{seed} text {split}"), maker.count(WRITTEN))
         write(f"text-{split}", [{"id": f"text-{n}", "response": text} for n, text in enumerate(texts)])
         if split == "test":
             held_out = list(maker.images("held-out", HELD_OUT, PICTURED))
-            write("images-held-out", list(_asked(held_out)))
+            write("images-held-out", [shown.row(NAME) for shown in held_out])
             write("videos-held-out", list(maker.videos("held-out", HELD_OUT, FILMED)))
     return counts
