@@ -3,6 +3,7 @@
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from xllm import checkpoint
 from xllm.errors import ConfigError
@@ -26,10 +27,24 @@ def test_the_folder_moves_as_one(small_system, small_model, tmp_path):
 
 def test_half_precision_is_half_the_size(small_system, small_model, tmp_path):
     parts = checkpoint.tensors(small_system, ("recognizer", "speech", "llm"))
-    checkpoint.save(tmp_path / "half", "small", small_system.config, parts, half=True)
+    checkpoint.save(tmp_path / "half", "small", small_system.config, parts, bits=16)
     sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path / "half", small_model)]
     assert sizes[0] < 0.6 * sizes[1]
     assert next(XLLM.from_pretrained(tmp_path / "half").parameters()).dtype == torch.float32
+
+
+def test_eight_bits_a_weight_and_a_scale_a_row(small_system, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "WORTH", 64)
+    parts = checkpoint.tensors(small_system, ("recognizer", "speech", "llm"))
+    checkpoint.save(tmp_path / "eight", "small", small_system.config, parts, bits=8)
+    kept = load_file(tmp_path / "eight" / "model.safetensors")
+    assert {t.dtype for t in kept.values()} == {torch.int8, torch.float32, torch.float16}
+    loaded = dict(XLLM.from_pretrained(tmp_path / "eight").named_parameters())
+    for name, value in parts.items():
+        step = (
+            value.abs().amax(tuple(range(1, value.dim())), keepdim=True) / 127 if value.dim() > 1 else value.abs() / 512
+        )
+        assert ((loaded[name] - value).abs() <= step + 1e-7).all(), name
 
 
 def test_an_incomplete_or_damaged_checkpoint_is_refused(small_model, tmp_path):

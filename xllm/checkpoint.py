@@ -30,6 +30,8 @@ from xllm.yaml_files import read_yaml
 BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
 MARK = "complete"
 WEIGHTS = "model.safetensors"
+SCALE = ":scale"  # ends the names of what rows of 8 bits are multiplied by
+WORTH = 4096  # smaller matrices are kept in 16 bits, which is next to nothing
 WITHOUT_EFFECT = (".cross.",)  # layers that change nothing until they are trained: a checkpoint may lack them
 TOKENIZER = (  # what a tokenizer's folder may hold: our units and names, and the files of transformers
     *(
@@ -83,12 +85,28 @@ def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read safetensors; raises ConfigError when the file is missing or damaged."""
+    """Read safetensors, rows of 8 bits as float32; raises ConfigError when the file is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path}: cannot read the weights ({error}); copy the checkpoint again") from None
+    scales = {name.removesuffix(SCALE): values.pop(name) for name in list(values) if name.endswith(SCALE)}
+    try:
+        return values | {name: values[name].float() * scale for name, scale in scales.items()}
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error} has a scale and no rows; copy the checkpoint again") from None
+
+
+def _stored(value: torch.Tensor, bits: int) -> dict[str, torch.Tensor]:
+    """A tensor as it is kept, by what follows its name: in 8 bits matrices, each row with a scale of its own."""
+    if bits == 32 or not value.is_floating_point():
+        return {"": value}
+    if bits == 16 or value.dim() < 2 or value.numel() < WORTH:
+        return {"": value.half()}
+    rows = tuple(range(1, value.dim()))
+    scale = value.float().abs().amax(rows, keepdim=True).clamp(min=1e-12) / 127
+    return {"": (value.float() / scale).round().to(torch.int8), SCALE: scale}
 
 
 def save(
@@ -97,18 +115,17 @@ def save(
     config: ModelConfig,
     values: dict[str, torch.Tensor],
     frozen: Iterable[str | Path] = (),
-    half: bool = False,
+    bits: int = 32,
     lora: LoRAConfig | None = None,
 ) -> None:
-    """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside.
+    """Write a checkpoint folder: parts' tensors under their full names, in 32, 16 or 8 `bits`, tokenizer beside.
 
     `frozen` are the checkpoints of the parts that are not inside.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).unlink(missing_ok=True)
-    if half:
-        values = {key: t.half() if t.is_floating_point() else t for key, t in values.items()}
-    save_tensors(folder / WEIGHTS, values)
+    stored = {key + end: part for key, value in values.items() for end, part in _stored(value, bits).items()}
+    save_tensors(folder / WEIGHTS, stored)
     if config.tokenizer is not None and config.tokenizer.resolve() != (folder / "tokenizer").resolve():
         _copy_tokenizer(config.tokenizer, folder / "tokenizer")
     parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))

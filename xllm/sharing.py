@@ -26,10 +26,10 @@ LICENCES = {  # of frozen parts that are not in the folder, by the beginning of 
 }
 
 
-def export(run: str | Path, folder: Path, *, half: bool = True, report: Path | None = None) -> dict[str, int]:
+def export(run: str | Path, folder: Path, *, bits: int = 16, report: Path | None = None) -> dict[str, int]:
     """Write what was trained in a run, and in the runs that it began from, to `folder`; parameters of each part.
 
-    Weights are float16 if `half`. `README.md` is a model card; `report`, text in Markdown, is appended to it: measured
+    Weights have 32, 16 or 8 `bits` (`checkpoint.save`). `README.md` is a model card; `report`, text in Markdown, is appended to it: measured
     figures, say. Raises ConfigError when the run is none, or `folder` holds something.
     """
     source = checkpoint.find(run)
@@ -46,7 +46,7 @@ def export(run: str | Path, folder: Path, *, half: bool = True, report: Path | N
     for name, value in values.items():
         counts[name.partition(".")[0]] += value.numel()
     readme = model_card(card.name, card.model, counts, _trained_on(source, card), figures)
-    checkpoint.save(folder, card.name, _pinned(card.model), values, half=half, lora=card.lora)
+    checkpoint.save(folder, card.name, _pinned(card.model), values, bits=bits, lora=card.lora)
     write_atomic(folder / "README.md", readme)
     return dict(counts)
 
