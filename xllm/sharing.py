@@ -29,8 +29,8 @@ LICENCES = {  # of frozen parts that are not in the folder, by the beginning of 
 def export(run: str | Path, folder: Path, *, bits: int = 16, report: Path | None = None) -> dict[str, int]:
     """Write what was trained in a run, and in the runs that it began from, to `folder`; parameters of each part.
 
-    Weights have 32, 16 or 8 `bits` (`checkpoint.save`). `README.md` is a model card; `report`, text in Markdown, is appended to it: measured
-    figures, say. Raises ConfigError when the run is none, or `folder` holds something.
+    Weights have 32, 16 or 8 `bits` (`checkpoint.save`). `README.md` is a model card; `report`, text in Markdown, is
+    appended to it: measured figures, say. Raises ConfigError when the run is none, or `folder` holds something.
     """
     source = checkpoint.find(run)
     if folder.exists() and any(folder.iterdir()):

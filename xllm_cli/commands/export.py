@@ -1,6 +1,6 @@
 """`xllm export`: a trained system as one folder to give away."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +9,7 @@ import typer
 from xllm_cli.console import note, show_warnings
 
 
-class Bits(str, Enum):
+class Bits(StrEnum):
     """How a weight is kept."""
 
     THIRTY_TWO, SIXTEEN, EIGHT = "32", "16", "8"
