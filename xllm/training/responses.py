@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xllm.distortion import distort
 from xllm.errors import XLLMError
-from xllm.features import SPEEDS, augment, seeded
+from xllm.features import SPEEDS, augment, seeded, speech_features
 from xllm.instructions import Request, request
+from xllm.media import load_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import fill
@@ -69,7 +71,8 @@ class ResponseExamples(Examples):
         if self.recognizer is None:
             return
         encoder = self.recognizer.config.encoder
-        self.fbanks = Fbanks(speech, encoder, SPEEDS if views > 1 else (1.0,), cache if fbanks else None, progress)
+        speeds = SPEEDS if views > 1 and encoder.form == "conformer" else (1.0,)
+        self.fbanks = Fbanks(speech, encoder, speeds, cache if fbanks else None, progress)
         stamps = [stamp(speech[item]) for item in self.spoken]
         self.views = [
             cache.ragged(
@@ -92,14 +95,20 @@ class ResponseExamples(Examples):
         failed: dict[int, Exception] = {}
         for number in numbers:
             try:
-                found = self.fbanks.load(self.spoken[number], SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
-                draw = seeded(self.seed, view, number)
-                features[number] = augment(found, draw, self.fbanks.encoder.form) if view else found
+                features[number] = self._features(self.spoken[number], view, seeded(self.seed, view, number))
             except XLLMError as error:
                 failed[number] = error
         vectors = dict(zip(features, self.recognizer.hear(list(features.values())), strict=True)) if features else {}
         for number in numbers:
             yield failed[number] if number in failed else vectors[number]
+
+    def _features(self, item: int, view: int, generator: torch.Generator) -> Tensor:
+        """What the recogniser is fed; view 0 is the recording."""
+        encoder = self.fbanks.encoder
+        if view and encoder.form == "whisper":
+            return speech_features(distort(load_audio(self.fbanks.paths[item]), generator), encoder)
+        found = self.fbanks.load(item, SPEEDS[(view + 1) % len(SPEEDS)])
+        return augment(found, generator) if view else found
 
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
