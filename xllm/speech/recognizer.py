@@ -131,7 +131,9 @@ class Recognizer(nn.Module):
 
     @property
     def reads_text(self) -> bool:
-        """Whether there are `tokens_of_syllables`."""
+        """Whether text can stand in for speech: by `tokens_of_syllables`, or as characters (`Homophones`)."""
+        if self.config.decoder.form == "whisper":
+            return bool(self.units.readings)
         return self.config.decoder.syllables and self.config.decoder.form == "nar"
 
     @property

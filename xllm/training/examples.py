@@ -18,6 +18,7 @@ from xllm.media import probe_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import Prompt, fill
+from xllm.speech.homophones import Homophones
 from xllm.speech.units import MISHEARD, UNKNOWN, Units
 from xllm.text import normalize, reading
 from xllm.training.cache import Cache
@@ -25,6 +26,7 @@ from xllm.training.fbanks import Fbanks, Progress
 from xllm.training.states import States
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
+WORST = 0.4  # at most this share of characters is misheard in dictation
 DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
 NOISY = 0.8  # at most this share of syllables is misheard beside a picture, so that pictures help to hear
 PATCH_SLOT, FRAME_SLOT = range(8, 33), range(6, 13)  # embeddings that a picture, or one frame, takes when told
@@ -90,6 +92,7 @@ class TextExamples(Examples):
     def __init__(self, manifests: tuple[Path, ...], prompt: Prompt, units: Units):
         super().__init__(manifests)
         self.prompt, self.units = prompt, units
+        self.homophones = Homophones(units) if units.readings else None
 
     def unusable(self, item: int) -> str | None:
         return None if self.rows[item]["response"] else "no response"
@@ -110,7 +113,8 @@ class TextExamples(Examples):
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
         told = {name: text for name, text in (row["told"] or {}).items() if text}
-        if not told and row["reading"] and (_draw(generator) < DICTATION if generator else item % 2):
+        spoken = row["reading"] or (self.homophones and not row["instruction"])
+        if not told and spoken and (_draw(generator) < DICTATION if generator else item % 2):
             told, row = {"speech": row["response"]}, row | {"instruction": INSTRUCTIONS["asr"][0]}
         if not told and (row["reading"] or not row["instruction"]):
             ids = self.prompt.text(row["response"])
@@ -123,6 +127,12 @@ class TextExamples(Examples):
 
     def _tell(self, name: str, text: str, reading: str, generator: torch.Generator | None, noise: float) -> list[int]:
         """Ids of the words in a slot: speech as syllables and characters, pictures and frames filled up with spaces."""
+        if name == "speech" and self.homophones:
+            heard = self.units.encode(text)
+            heard = (
+                self.homophones.mishear(heard, generator, max(noise, WORST * _draw(generator))) if generator else heard
+            )
+            return self.prompt.tokens("".join(self.units.decode(c for c in heard if c > UNKNOWN)))
         if name == "speech":
             said, heard = self.units.encode_reading(reading), self.units.encode_reading(reading)
             if generator:

@@ -15,6 +15,8 @@ from xllm.media import load_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import fill
+from xllm.speech.homophones import Homophones
+from xllm.speech.units import MISHEARD
 from xllm.text import normalize
 from xllm.training.cache import Cache
 from xllm.training.examples import Examples
@@ -30,7 +32,7 @@ class ResponseExamples(Examples):
     Speech comes as token vectors that the frozen recogniser computed once; with `views` above 1, each utterance under
     as many augmentations (the first is none), of which training draws one: the interface must not only see vectors of
     speech that the recogniser knows by heart. Where the interface reads characters, rows without any media stand in
-    for speech with those of their reading, partly misheard. Pictures and films are loaded, and augmented, each time;
+    for speech with those of their text or reading, partly misheard. Pictures and films are loaded, and augmented, each time;
     or their tokens are computed once, if the stage augments nothing.
     """
 
@@ -70,6 +72,8 @@ class ResponseExamples(Examples):
         self.views = []
         if self.recognizer is None:
             return
+        heard = self.recognizer.reads_text and self.units.readings
+        self.homophones = Homophones(self.units) if heard else None
         encoder = self.recognizer.config.encoder
         speeds = SPEEDS if views > 1 and encoder.form == "conformer" else (1.0,)
         self.fbanks = Fbanks(speech, encoder, speeds, cache if fbanks else None, progress)
@@ -123,7 +127,7 @@ class ResponseExamples(Examples):
         if not asked.media:
             if not self.recognizer.reads_text:
                 return "no media, and this recogniser reads no text in place of speech"
-            return None if row["reading"] else "neither media nor reading"
+            return None if row["reading"] or self.homophones else "neither media nor reading"
         if "speech" not in asked.media:
             return None
         number = self._number[item]
@@ -175,6 +179,10 @@ class ResponseExamples(Examples):
         if item in self._number:
             view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
             return self.views[view][self._number[item]]
+        if self.homophones:
+            ids = self.units.encode(row["response"])
+            ids = self.homophones.mishear(ids, generator, MISHEARD) if generator else ids
+            return self.homophones.probabilities(ids, generator)
         ids = self.units.encode_reading(row["reading"])
         if generator:
             ids = self.units.mishear(ids, generator)
