@@ -32,8 +32,8 @@ class ResponseExamples(Examples):
     Speech comes as token vectors that the frozen recogniser computed once; with `views` above 1, each utterance under
     as many augmentations (the first is none), of which training draws one: the interface must not only see vectors of
     speech that the recogniser knows by heart. Where the interface reads characters, rows without any media stand in
-    for speech with those of their text or reading, partly misheard. Pictures and films are loaded, and augmented, each time;
-    or their tokens are computed once, if the stage augments nothing.
+    for speech with those of their text or reading, partly misheard. Pictures and films are loaded, and augmented, each
+    time; or their tokens are computed once, if the stage augments nothing.
     """
 
     def __init__(
