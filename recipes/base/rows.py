@@ -1,0 +1,45 @@
+"""What the scripts that make data/base/ share: reading the data sets, and the rows they write."""
+
+import json
+import lzma
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from xllm.instructions import INSTRUCTIONS
+from xllm.text import reading
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a JSON Lines file, which may be packed with xz."""
+    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def text_files(data: Path) -> list[Path]:
+    """The files of `zh_text`, in the order of their names."""
+    return sorted((data / "zh_text").glob("*.txt.xz"))
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The sentences of one of them."""
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        yield from (line.strip() for line in file if line.strip())
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a tar of recordings."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+
+
+def speech_row(name: str, speech: str, seconds: float, text: str) -> dict:
+    """A row of a manifest for speech recognition; `reading` is None where the text is not all ideographs."""
+    return {
+        "id": name,
+        "speech": speech,
+        "duration": seconds,
+        "instruction": INSTRUCTIONS["asr"][0],
+        "response": text,
+        "reading": reading(text),
+    }
