@@ -2,12 +2,19 @@
 
 import json
 import lzma
+import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from xllm.instructions import INSTRUCTIONS
 from xllm.text import reading
+
+EVERYDAY = (
+    *("tatoeba", "common_voice_tw", "moztw_cc0", "wiktionary_examples", "chatterbot", "xsid_commands"),
+    *("african_storybooks", "common_voice_cn", "cmrc2019_stories"),
+)
+DIALOGUES = ("crosswoz", "kdconv", "smilechat")
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -25,6 +32,19 @@ def text_lines(path: Path) -> Iterator[str]:
     """The sentences of one of them."""
     with lzma.open(path, "rt", encoding="utf-8") as file:
         yield from (line.strip() for line in file if line.strip())
+
+
+def sentences(data: Path, seed: int) -> Iterator[tuple[str, str]]:
+    """Source and sentence of `zh_text` without digits and Latin letters, shuffled: everyday first, then all others.
+
+    Dialogues follow the everyday sentences, because people say them.
+    """
+    plain = [path.name.removesuffix(".txt.xz") for path in text_files(data) if ".mixed." not in path.name]
+    others = [name for name in plain if name not in EVERYDAY + DIALOGUES]
+    for names in (EVERYDAY, DIALOGUES, others):
+        lines = [(name, line) for name in names for line in text_lines(data / "zh_text" / f"{name}.txt.xz")]
+        random.Random(seed).shuffle(lines)
+        yield from lines
 
 
 def unpack(archive: Path, folder: Path) -> None:
