@@ -2,12 +2,12 @@
 
     python recipes/base/spliced.py ../shared/data data/base --count 4000 --seed 1
 
-writes OUT/spliced/*.opus and OUT/spliced-train.jsonl. A sentence is cut into the longest stretches whose readings were
+writes OUT/spliced/*.flac and OUT/spliced-train.jsonl. A sentence is cut into the longest stretches whose readings were
 recorded, where 70% of its characters must lie in stretches of two or more; the others are single syllables. A character
 with several readings must lie in a recording of that very character. Almost all is Yue Tan's; what she never said comes
 from other speakers of the training split. Each recording is trimmed, brought to the sentence's level and pace, and
 joined by short crossfades; a factor of the sentence's own moves pitch and pace together, so that one person sounds like
-several. Run speech.py first. Some 12 sentences a second; what exists is kept.
+several. Run speech.py first. One to three sentences a second; what exists is kept.
 """
 
 import argparse
@@ -186,12 +186,12 @@ def main() -> None:
     rows = []
     for number, (text, clauses) in enumerate(islice((pair for pair in scripts if pair[1]), args.count)):
         name = f"sp{args.seed}-{number:05}"
-        path = args.out / "spliced" / f"{name}.opus"
+        path = args.out / "spliced" / f"{name}.flac"
         if not path.exists():
             wave = sentence(clauses, folder, own, others, random.Random(name))
-            soundfile.write(path.with_suffix(".tmp"), wave, RATE, format="OGG", subtype="OPUS")
+            soundfile.write(path.with_suffix(".tmp"), wave, RATE, format="FLAC")
             path.with_suffix(".tmp").rename(path)
-        rows.append(speech_row(name, f"spliced/{name}.opus", round(soundfile.info(path).duration, 2), text))
+        rows.append(speech_row(name, f"spliced/{name}.flac", round(soundfile.info(path).duration, 2), text))
     write_jsonl_atomic(args.out / "spliced-train.jsonl", rows)
     seconds, characters = (sum(row["duration"] for row in rows), sum(len(normalize(row["response"])) for row in rows))
     print(f"{len(rows)} sentences, {seconds / 3600:.2f} hours, {seconds / characters:.2f} seconds a character")
