@@ -1,5 +1,6 @@
 """What the scripts that make data/base/ share: reading the data sets, and the rows they write."""
 
+import hashlib
 import json
 import lzma
 import random
@@ -42,9 +43,15 @@ def sentences(data: Path, seed: int) -> Iterator[tuple[str, str]]:
     plain = [path.name.removesuffix(".txt.xz") for path in text_files(data) if ".mixed." not in path.name]
     others = [name for name in plain if name not in EVERYDAY + DIALOGUES]
     for names in (EVERYDAY, DIALOGUES, others):
-        lines = [(name, line) for name in names for line in text_lines(data / "zh_text" / f"{name}.txt.xz")]
+        found = [name for name in names if name in plain]
+        lines = [(name, line) for name in found for line in text_lines(data / "zh_text" / f"{name}.txt.xz")]
         random.Random(seed).shuffle(lines)
         yield from lines
+
+
+def digest(text: str) -> str:
+    """Ten digits that name a sentence, so that a recording is never taken for one of another."""
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def unpack(archive: Path, folder: Path) -> None:

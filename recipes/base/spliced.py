@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 import torch
 from av.filter import Graph
-from rows import read_rows, sentences, speech_row, text_lines, unpack
+from rows import digest, read_rows, sentences, speech_row, text_lines, unpack
 from torchaudio.functional import resample
 
 from xllm.files import write_jsonl_atomic
@@ -184,8 +184,8 @@ def main() -> None:
     own, others = recordings(args.data, sure)
     scripts = ((text, script(text, sure, own, others)) for _, text in sentences(args.data, args.seed))
     rows = []
-    for number, (text, clauses) in enumerate(islice((pair for pair in scripts if pair[1]), args.count)):
-        name = f"sp{args.seed}-{number:05}"
+    for text, clauses in islice((pair for pair in scripts if pair[1]), args.count):
+        name = f"sp{args.seed}-{digest(text)}"
         path = args.out / "spliced" / f"{name}.flac"
         if not path.exists():
             wave = sentence(clauses, folder, own, others, random.Random(name))

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 import soundfile
-from rows import read_rows, sentences, speech_row
+from rows import digest, read_rows, sentences, speech_row
 
 from xllm.files import write_jsonl_atomic
 from xllm.text import normalize, reading
@@ -42,14 +42,14 @@ def more_jobs(data: Path, said: list[dict], count: int) -> list[dict]:
         if len(normalize(text)) in LENGTHS and normalize(text) not in known and reading(text)
     )
     jobs = []
-    for number, (source, text) in enumerate(islice(fresh, count)):
+    for source, text in islice(fresh, count):
         draw = random.Random(f"voice {text}")
         first = draw.choice(mandarin)
         second = draw.choice([voice for voice in voices if voice != first])
         share = round(draw.uniform(*MANDARIN), 2)
         voice = {first: share, second: round(1 - share, 2)}
         speed = round(draw.uniform(*SPEED), 2)
-        jobs.append({"id": f"km-{number:05}", "text": text, "voice": voice, "speed": speed, "source": source})
+        jobs.append({"id": f"km-{digest(text)}", "text": text, "voice": voice, "speed": speed, "source": source})
     return jobs
 
 
