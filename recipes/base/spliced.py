@@ -7,7 +7,7 @@ recorded, where 70% of its characters must lie in stretches of two or more; the 
 with several readings must lie in a recording of that very character. Almost all is Yue Tan's; what she never said comes
 from other speakers of the training split. Each recording is trimmed, brought to the sentence's level and pace, and
 joined by short crossfades; a factor of the sentence's own moves pitch and pace together, so that one person sounds like
-several. Run speech.py first. One to three sentences a second; what exists is kept.
+several. Run speech.py first. Some three sentences a second; what exists is kept.
 """
 
 import argparse

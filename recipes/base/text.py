@@ -61,6 +61,11 @@ def dialogues(source: str, lines: list[str]) -> Iterator[dict]:
         history, last = [*history, turn], number + 1
 
 
+def said(row: dict) -> list[str]:
+    """All that is said in a dialogue."""
+    return [turn[key] for turn in (*row["history"], row) for key in ("instruction", "response")]
+
+
 def write(path: Path, rows: list[dict], counts: Counter) -> None:
     """Shuffle rows into a manifest."""
     random.Random(0).shuffle(rows)
@@ -90,7 +95,7 @@ def main() -> None:
             if known[number]
         )
         turns = dialogues(source, lines) if source in (*DIALOGUES, "chatterbot") else ()
-        spoken = (row for row in turns if units.issuperset(normalize(row["instruction"] + row["response"])))
+        spoken = (row for row in turns if units.issuperset(normalize("".join(said(row)))))
         for kind, rows in {"text": texts, "dialogues": spoken}.items():
             for row in rows:
                 held_out = any(is_dev(row[key]) for key in ("instruction", "response") if key in row)
