@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from torch.nn.utils.rnn import pad_sequence
-from transformers import WhisperConfig, WhisperModel
+from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperModel
 
 from xllm.config import load_recipe
 from xllm.errors import ConfigError
@@ -13,6 +15,8 @@ from xllm.features import seeded, speech_features
 from xllm.media import load_audio
 from xllm.model import XLLM
 from xllm.training.loop import Trainer
+
+from .conftest import SPOKEN
 
 TRAINED = "trains=[recognizer.cif,recognizer.decoder,recognizer.ctc]"
 UPPER = (
@@ -100,3 +104,40 @@ def test_rates_of_layers(world, encoder):
     assert scales[id(recognizer.decoder.read.weight)] == 0.5 and scales[id(recognizer.decoder.out.bias)] == 0.25
     with pytest.raises(ConfigError, match="lr_scale: 'recognizer.encoder' is no layer"):
         trainer("lr_scale={recognizer.encoder: 0.1}")
+
+
+def test_text_stands_in_for_speech_where_readings_are_known(world, encoder):
+    """Stage 0 repairs misheard characters; stage 2 reads text as the probabilities that speech would have given."""
+    readings = "qing3 zhong1 shi2 de5 shi2 bie2 yu3 yin1".split()
+    known = SPOKEN | dict(zip("请忠实地识别语音", readings, strict=True)) | {"地": "di4"}
+    units = (world / "tokenizer" / "units.txt").read_text(encoding="utf-8").split()
+    lines = "".join(f"{known[unit]}\n" for unit in units)
+    (world / "tokenizer" / "readings.txt").write_text(lines, encoding="utf-8")
+    (world / "tokenizer" / "syllables.txt").unlink()
+    decoder = f"model.recognizer.decoder={{form: whisper, pretrained: {world}/whisper, width: 16, ffn: 1536, heads: 2"
+    decoder += ", blocks: 1, visual_blocks: [], linguistic_blocks: []}"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"<unk>": 0, "天": 1}, [], unk_token="<unk>")))
+    tokenizer.save_pretrained(world / "whisper")
+
+    def trainer(stage, modality, *overrides):
+        recipe = load_recipe(world / "recipe.yaml", [encoder, decoder, *overrides], stage, modality)
+        return Trainer(recipe, recipe.stage(stage, modality), torch.device("cpu"), lambda *_: None)
+
+    trainer(1, "speech", TRAINED, "epochs=1").run()
+    first = trainer(0, "text", "epochs=1")
+    texts = first.training.examples
+    row, prompt = texts.rows[0], texts.prompt
+    exact = texts.load(1, None)["ids"]
+    assert set(prompt.tokens(texts.rows[1]["response"])) <= set(exact), "as it is, where nothing is drawn"
+    drawn = [texts.load(0, seeded(number))["ids"] for number in range(30)]
+    assert any(len(ids) > len(prompt.tokens(row["response"])) + 4 for ids in drawn), "most are dictated"
+    first.run()
+    second = trainer(2, "speech", "epochs=1", f"train=[{world}/train.jsonl,{world}/text.jsonl]")
+    examples = second.training.examples
+    text = next(i for i in range(len(examples)) if not examples.rows[i]["speech"])
+    tokens = examples.load(text, seeded(1))["tokens"]["speech"][0]
+    assert tokens.shape == (len(examples.rows[text]["response"]), len(units) + 2)
+    torch.testing.assert_close(tokens.sum(1), torch.ones(len(tokens)))
+    second.run()
+    system = XLLM.from_pretrained(world / "run2")
+    assert len(system.transcribe([torch.randn(16000)])) == 1

@@ -201,7 +201,11 @@ class SpeechExamples(Examples):
                 return str(error)
             if len(syllables) != len(characters):
                 return "the reading does not have one syllable per character"
-        if not self.speech[item] and UNKNOWN in characters:
+        if self.speech[item]:
+            return None
+        if not self.units.syllables:
+            return "no speech, and this recogniser learns nothing from text alone"
+        if UNKNOWN in characters:
             return "text with characters outside the units"
         return None
 
