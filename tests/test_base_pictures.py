@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpora.test_tiny_pictures import ANIMALS, packages, stamps  # noqa: F401 - fixtures
 from PIL import Image
 from small_models import timm_folder
 from timm.data import ImageNetInfo
@@ -103,3 +104,27 @@ def test_a_linear_classifier_is_measured_on_an_encoder_of_a_folder(script, data,
     run(script("probe"), monkeypatch, tmp_path / "out", tmp_path / "weights", "--name", "test_vit")
     every, _ = capsys.readouterr().out.splitlines()
     assert every == "2 photographs of 2 names, at most 7 each: dev 100.0%, test 50.0%"  # one test name is not taught
+
+
+def test_emoji_are_drawn_once_and_one_style_is_for_tests_alone(
+    script,
+    data,
+    packages,  # noqa: F811
+    stamps,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    out = tmp_path / "out"
+    (tmp_path / "units.txt").write_text("\n".join(ANIMALS + "一个瓢虫"))
+    monkeypatch.setattr(script("pictures"), "DEV", 0.1)
+    arguments = (data, out, "--packages", packages, "--stamps", stamps, "--units", tmp_path / "units.txt")
+    run(script("pictures"), monkeypatch, *arguments)
+    rows = {part: list(iterate_manifest(out / f"emoji-{part}.jsonl")) for part in ("train", "dev", "test-style")}
+    styles = {part: {row["id"].partition("/")[0] for row in found} for part, found in rows.items()}
+    assert styles["test-style"] == {"openmoji"} and not styles["train"] & styles["test-style"]
+    assert {row["response"] for row in rows["test-style"]} == set(ANIMALS)
+    assert "瓢虫" in {row["response"] for row in rows["train"]} and len(rows["dev"]) == round(43 * 0.1)
+    assert load_picture(rows["train"][0]["image"][0]).shape == (3, 256, 256)
+    before = Path(rows["train"][0]["image"][0]).stat().st_mtime_ns
+    run(script("pictures"), monkeypatch, *arguments)
+    assert Path(rows["train"][0]["image"][0]).stat().st_mtime_ns == before
