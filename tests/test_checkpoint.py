@@ -195,3 +195,19 @@ def test_cards_are_read_as_strictly_as_recipes(small_model, more, message):
         card.write(more)
     with pytest.raises(ConfigError, match=f"config.yaml, line .*{message}"):
         checkpoint.read_card(small_model)
+
+
+def test_what_float16_cannot_hold_stays_as_it_is(tmp_path, small_config):
+    values = {"vision.vit.running_var": torch.tensor([1e5, 1.0]), "vision.norm.weight": torch.tensor([1.5])}
+    checkpoint.save(tmp_path / "half", "small", small_config, values, bits=16)
+    kept = checkpoint.read_weights(tmp_path / "half")
+    assert torch.equal(kept["vision.vit.running_var"], values["vision.vit.running_var"])
+    assert kept["vision.norm.weight"].dtype == torch.float16
+
+
+def test_what_a_part_began_from_is_not_said_of_a_part_that_is_inside(tmp_path, small_config):
+    named = small_config.speech.model_copy(update={"bert": "somebody/bert"})
+    config = small_config.model_copy(update={"speech": named})
+    for part, said in (("speech", None), ("llm", "somebody/bert")):
+        checkpoint.save(tmp_path / part, "small", config, {f"{part}.x": torch.zeros(1)})
+        assert checkpoint.read_card(tmp_path / part).model.speech.bert == said

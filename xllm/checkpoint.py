@@ -13,6 +13,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +66,28 @@ class Card(Config):
     lora: LoRAConfig | None = None
 
 
-def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters by their names in checkpoints: LoRA, which peft puts inside the LLM's layers, is a part of its own."""
-    for name, value in model.named_parameters():
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and the statistics of batch norm by their names in checkpoints.
+
+    LoRA, which peft puts inside the LLM's layers, is a part of its own.
+    """
+    for name, value in chain(model.named_parameters(), _persistent_buffers(model)):
         update = ".lora_A." in name or ".lora_B." in name
         yield name.replace("llm", "lora", 1) if update else name.replace(".base_layer.", "."), value
 
 
+def _persistent_buffers(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Buffers that PyTorch counts among a model's state: what was learned, not what follows from the configuration."""
+    for prefix, module in model.named_modules():
+        for name, value in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                yield f"{prefix}.{name}", value
+
+
 def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Parameters of the named parts (of a layer of a part: the whole part); a tied parameter appears once."""
+    """What the named parts (of a layer of a part: the whole part) have learned; a tied parameter appears once."""
     parts = {part.partition(".")[0] for part in parts}
-    return {name: p.detach() for name, p in _parameters(model) if name.split(".")[0] in parts}
+    return {name: p.detach() for name, p in _tensors(model) if name.split(".")[0] in parts}
 
 
 def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
@@ -103,7 +115,8 @@ def _stored(value: torch.Tensor, bits: int) -> dict[str, torch.Tensor]:
     if bits == 32 or not value.is_floating_point():
         return {"": value}
     if bits == 16 or value.dim() < 2 or value.numel() < WORTH:
-        return {"": value.half()}
+        fits = bool((value.abs() <= torch.finfo(torch.float16).max).all())  # or a number would become infinite there
+        return {"": value.half() if fits else value}
     rows = tuple(range(1, value.dim()))
     scale = value.float().abs().amax(rows, keepdim=True).clamp(min=1e-12) / 127
     return {"": (value.float() / scale).round().to(torch.int8), SCALE: scale}
@@ -120,7 +133,7 @@ def save(
 ) -> None:
     """Write a checkpoint folder: parts' tensors under their full names, in 32, 16 or 8 `bits`, tokenizer beside.
 
-    `frozen` are the checkpoints of the parts that are not inside.
+    `frozen` are the checkpoints of the parts that are not inside. Where the parts inside began from is no longer said.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).unlink(missing_ok=True)
@@ -129,7 +142,8 @@ def save(
     if config.tokenizer is not None and config.tokenizer.resolve() != (folder / "tokenizer").resolve():
         _copy_tokenizer(config.tokenizer, folder / "tokenizer")
     parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))
-    config = config.model_copy(update={"tokenizer": Path("tokenizer") if config.tokenizer else None})
+    tokenizer = Path("tokenizer") if config.tokenizer else None
+    config = config.trained(parts).model_copy(update={"tokenizer": tokenizer})
     card = Card(name=name, parts=parts, frozen=tuple(map(_from_anywhere, frozen)), model=config, lora=lora)
     write_atomic(folder / "config.yaml", to_yaml(card))
     write_atomic(folder / MARK, "")
@@ -246,7 +260,7 @@ def lacking(model: nn.Module, folder: Path, parts: Iterable[str]) -> list[str]:
     """Layers of those `parts` that the checkpoint has for which it has no weights."""
     have = read_weights(find(folder)).keys()
     shared = {name.split(".")[0] for name in have} & set(parts)
-    missing = (name for name, _ in _parameters(model) if name.split(".")[0] in shared and name not in have)
+    missing = (name for name, _ in _tensors(model) if name.split(".")[0] in shared and name not in have)
     return list(dict.fromkeys(name.rpartition(".")[0] for name in missing))
 
 
@@ -270,7 +284,7 @@ def load_into(
             for name, value in values.items()
             if name.startswith(f"{old}.")
         }
-    own = dict(_parameters(model))
+    own = dict(_tensors(model))
     loaded = {name.split(".")[0] for name in values}
     loaded = loaded if parts is None else loaded & set(parts)
     for name in (n for n in own if n.split(".")[0] in loaded):

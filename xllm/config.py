@@ -105,17 +105,23 @@ class SpeechInterfaceConfig(Transformer):
 
 
 class VisionEncoderConfig(Transformer):
-    """The frozen image encoder (paper 3.1): a timm vision transformer, or sizes to build one from scratch (stage 0)."""
+    """The frozen image encoder (paper 3.1): any timm model, or sizes to build a transformer from scratch (stage 0)."""
 
     name: str | None = Field(
         None, description="timm model or folder, e.g. eva_giant_patch14_clip_224; none: the sizes below"
     )
-    pretrained: bool = Field(False, description="fetch timm's weights of `name`")
-    blocks: PositiveInt | None = Field(None, description="stop after this many blocks (ViT-g: 39); none: all")
-    size: PositiveInt = Field(224, description="side of the square picture, in pixels")
-    mean: tuple[float, float, float] = Field((0.48145466, 0.4578275, 0.40821073), description="CLIP's")
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
-        (0.26862954, 0.26130258, 0.27577711), description="CLIP's"
+    pretrained: bool | str = Field(
+        False, description="begin from timm's weights of `name`: fetch them, or a folder with their model.safetensors"
+    )
+    blocks: PositiveInt | None = Field(
+        None, description="of a vision transformer: stop after this many (ViT-g: 39); none: all"
+    )
+    size: PositiveInt | None = Field(
+        None, description="side of the square image, in pixels; none: the named model's own, or 224"
+    )
+    mean: tuple[float, float, float] | None = Field(None, description="none: the named model's own, or CLIP's")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None, description="none: the named model's own, or CLIP's"
     )
     patch: PositiveInt = 14
     channels: tuple[PositiveInt, ...] = Field(
@@ -209,6 +215,8 @@ class ModelConfig(Config):
                 for part in ("encoder", "decoder")
             }
             changes["recognizer"] = self.recognizer.model_copy(update=own)
+        if "vision" in parts and self.vision is not None:
+            changes["vision"] = self.vision.model_copy(update={"pretrained": False})
         return self.model_copy(update=changes)
 
 

@@ -22,6 +22,7 @@ LICENCES = {  # of frozen parts that are not in the folder, by the beginning of 
     "Salesforce/blip2": "MIT (its language model, which is not used, has another)",
     "openai/whisper": "Apache 2.0",
     "vit_base_patch16_clip_quickgelu_224.openai": "MIT (CLIP)",
+    "tf_efficientnet": "Apache 2.0",
     "bert-base-chinese": "Apache 2.0",
 }
 
@@ -42,6 +43,8 @@ def export(run: str | Path, folder: Path, *, bits: int = 16, report: Path | None
         have = {name.partition(".")[0] for name in values}  # its own parts first, then what was taken last
         own = checkpoint.read_weights(place)
         values |= {name: value for name, value in own.items() if name.partition(".")[0] not in {*have, "naming"}}
+    if "vision" not in {name.partition(".")[0] for name in values}:
+        values |= _encoder_from_folder(source, card.model)
     counts: Counter[str] = Counter()
     for name, value in values.items():
         counts[name.partition(".")[0]] += value.numel()
@@ -49,6 +52,15 @@ def export(run: str | Path, folder: Path, *, bits: int = 16, report: Path | None
     checkpoint.save(folder, card.name, _pinned(card.model), values, bits=bits, lora=card.lora)
     write_atomic(folder / "README.md", readme)
     return dict(counts)
+
+
+def _encoder_from_folder(source: Path, model: ModelConfig) -> dict[str, Tensor]:
+    """Weights of the image encoder, if they came out of a folder, which nobody else has; what has a name is fetched."""
+    if model.vision is None or not isinstance(model.vision.pretrained, str):
+        return {}
+    from xllm.model import XLLM
+
+    return checkpoint.tensors(XLLM.from_pretrained(source, parts={"vision"}), {"vision"})
 
 
 def _read(path: Path) -> str:

@@ -360,7 +360,7 @@ class Trainer:
             checkpoint.save(
                 self.config.output,
                 self.recipe.name,
-                self.recipe.model,
+                model.model.config,
                 self.weights(),
                 frozen=checkpoint.beside(self.config.start_from, model.stage.trains),
                 lora=self.config.lora,
@@ -377,4 +377,4 @@ class Trainer:
         named = {"context", *(["llm"] if self.recipe.model.llm.name else [])}
         parts = [name for name, _ in model.named_children() if name not in named]
         values = checkpoint.tensors(model, parts)
-        checkpoint.save(folder, self.recipe.name, self.recipe.model, values, bits=16, lora=self.config.lora)
+        checkpoint.save(folder, self.recipe.name, model.config, values, bits=16, lora=self.config.lora)

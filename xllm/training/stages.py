@@ -66,7 +66,7 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         training and config.augment,
         config.cache and _cache(config),
         progress,
-        image_config(recipe.model) if config.modality == "masr" else None,
+        image_config(model.config) if config.modality == "masr" else None,
         states,
     )
 
