@@ -1,5 +1,6 @@
 """A recogniser on a frozen Whisper: what is to move moves, and later nobody asks for Whisper again."""
 
+import json
 import shutil
 
 import pytest
@@ -77,6 +78,23 @@ def test_cached_states_of_frozen_layers_change_nothing(world, encoder):
         plain = model.recognizer.losses(**batch)
         for name, value in plain.items():
             torch.testing.assert_close(cached[name], value, atol=2e-2, rtol=2e-2)  # states are kept in 16 bits
+
+
+def test_sound_without_speech_teaches_to_write_nothing(world, encoder):
+    """Also in a batch of nothing else; a row that lacks a response is still none."""
+    rows = [{"id": f"n{i}", "speech": f"{i}.wav", "response": ""} for i in range(4)] + [{"id": "x", "speech": "5.wav"}]
+    (world / "noises.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (world / "tokenizer" / "syllables.txt").unlink()
+    changes = [encoder, TRAINED, "model.recognizer.decoder.syllables=false", f"train=[{world}/noises.jsonl]"]
+    recipe = load_recipe(world / "recipe.yaml", changes, 1, "speech")
+    run = Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None)
+    assert run.training.dropped == {"x": "the response has no characters"}
+    batch = run.training.examples.collate([run.training.examples.load(i, None) for i in range(4)])
+    losses = run.model.model.recognizer.losses(**batch)
+    assert losses.keys() == {"loss", "quantity"} and losses["quantity"] > 0
+    losses["loss"].backward()
+    grads = [p.grad for p in run.model.parameters() if p.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads) and run.model.model.recognizer.cif.weight.weight.grad.any()
 
 
 def test_versions_differ_and_are_drawn(world, encoder):

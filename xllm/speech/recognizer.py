@@ -167,6 +167,9 @@ class Recognizer(nn.Module):
             return self._text_losses(characters, token_lengths, syllables)
         hidden, frames = self.encoder(features, feature_lengths, *([depth] if depth else []))
         alphas = self.cif.weights(hidden, frames)
+        if not token_lengths.any():  # nobody speaks in the whole batch
+            quantity = alphas.sum() / len(alphas)
+            return {"loss": config.quantity_weight * quantity, "quantity": quantity}
         flat = flat_weights(features, frames, token_lengths, self.encoder.rate) if flat_start else None
         out = integrate_and_fire(hidden, alphas if flat is None else flat, targets=token_lengths)
         read, syllable_logits = self.decoder.from_cif(out.embeddings)

@@ -161,6 +161,8 @@ class TextExamples(Examples):
 class SpeechExamples(Examples):
     """Stage 1: fbank and characters; rows without speech train the decoder alone from their readings.
 
+    Of sound whose response is the empty text the recogniser learns to write nothing.
+
     With a `seeing` configuration (`image_config`), also the picture and caption of each row that has them.
     """
 
@@ -192,7 +194,8 @@ class SpeechExamples(Examples):
         if reason := (self.states or self.fbanks).failed(item):
             return reason
         characters = self.units.encode(row["response"] or "")
-        if not characters:
+        silent = row["response"] == "" and self.speech[item] and not self.units.syllables
+        if not characters and not silent:
             return "the response has no characters"
         if self.units.syllables:
             try:
