@@ -86,6 +86,8 @@ def test_depth_to_which_it_is_frozen(encoder):
     assert encoder.frozen == 3
     encoder.whisper.layers[0].requires_grad_(True)
     assert encoder.frozen == 1
+    encoder.whisper.embed_positions.requires_grad_(True)
+    assert encoder.frozen == 0
 
 
 @torch.no_grad()

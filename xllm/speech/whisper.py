@@ -73,14 +73,15 @@ class WhisperEncoder(nn.Module):
     def frozen(self) -> int:
         """The depth up to which nothing trains."""
         whisper = self.whisper
-        below = [nn.ModuleList([whisper.conv1, whisper.conv2]), *whisper.layers, whisper.layer_norm]
+        below = [nn.ModuleList([whisper.conv1, whisper.conv2, whisper.embed_positions])]
+        below += [*whisper.layers, whisper.layer_norm]
         moves = [any(p.requires_grad for p in layer.parameters()) for layer in below]
         return moves.index(True) if True in moves else self.whole
 
     def forward(self, features: Tensor, lengths: Tensor, depth: int = 0) -> tuple[Tensor, Tensor]:
         """Encode Whisper's log-mel [B, F, mels] of `lengths` [B] frames, or what `lower` made of it.
 
-        Returns hidden [B, U, D], zero beyond its lengths, and lengths [B], U = ceil(F / rate).
+        Returns hidden [B, U, D], zero beyond its lengths, and lengths [B]: of F frames ceil(F / rate).
         Raises ValueError when the number of bins is not the configured one.
         """
         return self.lower(features, lengths, self.whole, depth)
