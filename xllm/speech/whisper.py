@@ -26,7 +26,8 @@ def load_whisper(pretrained: str | None, key: str, **sizes: int) -> nn.Module:
     from transformers import WhisperConfig, WhisperModel
 
     if pretrained is None:
-        return WhisperModel(WhisperConfig(**{"vocab_size": 1, "pad_token_id": 0} | sizes))
+        tokens = dict.fromkeys((f"{name}_token_id" for name in ("pad", "bos", "eos", "decoder_start")), 0)
+        return WhisperModel(WhisperConfig(vocab_size=1, **tokens, **sizes))
     with loading(f"{key} {pretrained!r}"):
         whole = WhisperModel.from_pretrained(
             pretrained, dtype=torch.float32, trust_remote_code=False, weights_only=True
