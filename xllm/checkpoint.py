@@ -111,12 +111,14 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _stored(value: torch.Tensor, bits: int) -> dict[str, torch.Tensor]:
-    """A tensor as it is kept, by what follows its name: in 8 bits matrices, each row with a scale of its own."""
-    if bits == 32 or not value.is_floating_point():
+    """A tensor as it is kept, by what follows its name: in 8 bits matrices, each row with a scale of its own.
+
+    With a number that float16 cannot hold it stays as it is.
+    """
+    if bits == 32 or not value.is_floating_point() or not (value.abs() <= torch.finfo(torch.float16).max).all():
         return {"": value}
     if bits == 16 or value.dim() < 2 or value.numel() < WORTH:
-        fits = bool((value.abs() <= torch.finfo(torch.float16).max).all())  # or a number would become infinite there
-        return {"": value.half() if fits else value}
+        return {"": value.half()}
     rows = tuple(range(1, value.dim()))
     scale = value.float().abs().amax(rows, keepdim=True).clamp(min=1e-12) / 127
     return {"": (value.float() / scale).round().to(torch.int8), SCALE: scale}

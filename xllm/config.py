@@ -18,6 +18,11 @@ from xllm.yaml_files import apply_override, fill_name, lay_over, parse_override,
 IGNORE = -100  # target id that carries no loss (PyTorch's convention)
 
 
+def _check_origin(part: "SpeechEncoderConfig | DecoderConfig") -> None:
+    if part.pretrained is not None and part.form != "whisper":
+        raise ValueError(f"pretrained: only form whisper begins from published weights, not {part.form}")
+
+
 class SpeechEncoderConfig(Transformer):
     """Speech encoder (paper A.3): 2-D convolution, conformer blocks, max-pooling after some of them; or Whisper's."""
 
@@ -39,6 +44,7 @@ class SpeechEncoderConfig(Transformer):
     def _pools_are_after_blocks(self):
         if self.form == "conformer":
             check_blocks("pool_after", self.pool_after, self.blocks)
+        _check_origin(self)
         return self
 
 
@@ -74,6 +80,7 @@ class DecoderConfig(Transformer):
         check_blocks("visual_blocks and linguistic_blocks", self.visual_blocks + self.linguistic_blocks, self.blocks)
         if self.form == "whisper" and self.syllables:
             raise ValueError("Whisper's blocks read no syllables: leave them out")
+        _check_origin(self)
         return self
 
 
@@ -87,6 +94,15 @@ class RecognizerConfig(Config):
     quantity_weight: NonNegativeFloat = 1.0
     ctc_weight: NonNegativeFloat = 0.25
     syllable_weight: NonNegativeFloat = Field(1.0, description="cross-entropy of syllables, when the decoder has them")
+
+    @model_validator(mode="after")
+    def _whispers_blocks_attend_to_frames(self):
+        if self.decoder.form == "whisper" and self.decoder.width != self.encoder.width:
+            raise ValueError(
+                f"Whisper's blocks attend to encoder frames of their own width: decoder.width is {self.decoder.width}, "
+                f"encoder.width {self.encoder.width}"
+            )
+        return self
 
 
 class SpeechInterfaceConfig(Transformer):

@@ -64,7 +64,7 @@ def noise(size: int, generator: torch.Generator) -> Tensor:
         pitch = MAINS if kind < 0.8 else 110.0 * 2 ** (3 * rate)
         steps = (1, 2, 3, 5) if kind < 0.8 else (1, 5 / 4, 3 / 2, 2)
         tones = sum(torch.sin(2 * math.pi * pitch * step * time) / step for step in steps)
-        out = out / out.std().clamp(min=1e-6) * 0.5 + tones
+        out = out / out.std(correction=0).clamp(min=1e-6) * 0.5 + tones
     return out
 
 

@@ -86,6 +86,8 @@ def test_depth_to_which_it_is_frozen(encoder):
     assert encoder.frozen == 3
     encoder.whisper.layers[0].requires_grad_(True)
     assert encoder.frozen == 1
+    encoder.whisper.embed_positions.requires_grad_(True)
+    assert encoder.frozen == 0
 
 
 @torch.no_grad()
@@ -118,9 +120,7 @@ NAR = DecoderConfig(form="whisper", width=16, ffn=32, heads=2, blocks=1, visual_
 def test_decoder_blocks_are_whispers_without_the_causal_mask(folder):
     """One token sees itself alone: what Whisper's own decoder makes of it, given CIF's vector as its embedding."""
     torch.manual_seed(3)
-    decoder = WhisperDecoder(
-        NAR.model_copy(update={"pretrained": folder[1]}), 16, Units(("<blank>", "<unk>", "天"))
-    ).eval()
+    decoder = WhisperDecoder(NAR.model_copy(update={"pretrained": folder[1]}), Units(("<blank>", "<unk>", "天"))).eval()
     frames, vector = torch.randn(1, 9, 16), torch.randn(1, 1, 16)
     ones = Foreign(frames, torch.tensor([9]))
     logits = decoder(decoder.from_cif(vector)[0], torch.tensor([1]), frames=ones)
@@ -132,7 +132,7 @@ def test_decoder_blocks_are_whispers_without_the_causal_mask(folder):
 
 def test_output_rows_begin_as_whispers_tokens(folder):
     units = Units(("<blank>", "<unk>", "天", "ba", "ab"))
-    decoder = WhisperDecoder(NAR.model_copy(update={"pretrained": folder[1]}), 16, units)
+    decoder = WhisperDecoder(NAR.model_copy(update={"pretrained": folder[1]}), units)
     rows = folder[0].decoder.embed_tokens.weight
     assert torch.equal(decoder.out.weight[2], rows[5]) and torch.equal(decoder.out.weight[4], rows[4])
     torch.testing.assert_close(decoder.out.weight[3], 0.7 * (rows[0] + rows[1]) / 2)
@@ -144,7 +144,7 @@ def test_what_sounds_alike_is_learned_together(tmp_path):
     (tmp_path / "units.txt").write_text("张\n章\n长\n三\n", encoding="utf-8")
     (tmp_path / "readings.txt").write_text("zhang1\nzhang1\nzhang3 chang2\n\n", encoding="utf-8")
     units = Units.load(tmp_path)
-    decoder = WhisperDecoder(NAR, 16, units).eval()
+    decoder = WhisperDecoder(NAR, units).eval()
     x = torch.ones(16)
     assert not decoder.sounds(x).any(), "it begins without effect"
     decoder.sounds.parts.bias[:] = 1.0
@@ -157,10 +157,15 @@ def test_what_sounds_alike_is_learned_together(tmp_path):
         Units.load(tmp_path)
 
 
+def test_dropout_is_the_recipes(folder):
+    decoder = WhisperDecoder(NAR.model_copy(update={"dropout": 0.3, "pretrained": folder[1]}), Units(tuple("abcdef")))
+    assert {block.layer.dropout for block in decoder.blocks} == {0.3}
+
+
 @torch.no_grad()
 def test_decoder_sees_both_sides_and_batch_equals_single():
     torch.manual_seed(4)
-    decoder = WhisperDecoder(NAR, 16, Units(tuple("abcdef"))).eval()
+    decoder = WhisperDecoder(NAR, Units(tuple("abcdef"))).eval()
     vectors, lengths = torch.randn(2, 5, 16), torch.tensor([5, 3])
     frames = Foreign(torch.randn(2, 12, 16), torch.tensor([12, 7]))
     together = decoder(decoder.from_cif(vectors)[0], lengths, frames=frames)

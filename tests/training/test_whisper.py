@@ -17,7 +17,7 @@ from xllm.media import load_audio
 from xllm.model import XLLM
 from xllm.training.loop import Trainer
 
-from .conftest import SPOKEN
+from .conftest import SPOKEN, write_tones
 
 TRAINED = "trains=[recognizer.cif,recognizer.decoder,recognizer.ctc]"
 UPPER = (
@@ -106,6 +106,26 @@ def test_versions_differ_and_are_drawn(world, encoder):
     assert len({len(states) for states in drawn} | {len(plain)}) > 1, "another speed is another length"
     again = examples.load(0, seeded(3))["features"]
     assert torch.equal(again, drawn[3])
+
+
+def test_what_upper_layers_cannot_attend_to_is_dropped_and_said(world, encoder, monkeypatch):
+    """Whisper has positions for 30 s: longer utterances go through whole, in windows, or not at all."""
+    rows = (world / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    for seconds in (31, 20):
+        write_tones(world / f"{seconds}.wav", [1] * 5 * seconds)
+        rows.append(json.dumps(json.loads(rows[0]) | {"id": f"long{seconds}", "speech": f"{seconds}.wav"}))
+    (world / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    monkeypatch.setattr("xllm.training.states.distort", lambda wave, generator: wave.repeat(2))
+
+    def unusable(*overrides):
+        recipe = load_recipe(world / "recipe.yaml", [encoder, *overrides], 1, "speech")
+        run = Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None)
+        return [run.training.examples.unusable(item) for item in range(len(rows))]
+
+    assert not any(unusable(TRAINED, "views=2"))
+    assert not any(unusable(UPPER)[:-2]) and "31.0 s, upper layers" in unusable(UPPER)[-2]
+    assert "40.0 s at another speed, upper layers" in unusable(UPPER, "views=2")[-1]
+    assert unusable(UPPER, "views=2", "augment=false")[-1] is None, "no other versions are drawn"
 
 
 def test_rates_of_layers(world, encoder):

@@ -66,7 +66,7 @@ class Recognizer(nn.Module):
         self.encoder = {"conformer": SpeechEncoder, "whisper": WhisperEncoder}[config.encoder.form](config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)
         if config.decoder.form == "whisper":
-            self.decoder = WhisperDecoder(config.decoder, width, units)
+            self.decoder = WhisperDecoder(config.decoder, units)
         else:
             self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
         if config.ctc_weight and config.decoder.syllables:

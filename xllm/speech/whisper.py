@@ -26,7 +26,8 @@ def load_whisper(pretrained: str | None, key: str, **sizes: int) -> nn.Module:
     from transformers import WhisperConfig, WhisperModel
 
     if pretrained is None:
-        return WhisperModel(WhisperConfig(**{"vocab_size": 1, "pad_token_id": 0} | sizes))
+        tokens = dict.fromkeys((f"{name}_token_id" for name in ("pad", "bos", "eos", "decoder_start")), 0)
+        return WhisperModel(WhisperConfig(vocab_size=1, **tokens, **sizes))
     with loading(f"{key} {pretrained!r}"):
         whole = WhisperModel.from_pretrained(
             pretrained, dtype=torch.float32, trust_remote_code=False, weights_only=True
@@ -73,14 +74,15 @@ class WhisperEncoder(nn.Module):
     def frozen(self) -> int:
         """The depth up to which nothing trains."""
         whisper = self.whisper
-        below = [nn.ModuleList([whisper.conv1, whisper.conv2]), *whisper.layers, whisper.layer_norm]
+        below = [nn.ModuleList([whisper.conv1, whisper.conv2, whisper.embed_positions])]
+        below += [*whisper.layers, whisper.layer_norm]
         moves = [any(p.requires_grad for p in layer.parameters()) for layer in below]
         return moves.index(True) if True in moves else self.whole
 
     def forward(self, features: Tensor, lengths: Tensor, depth: int = 0) -> tuple[Tensor, Tensor]:
         """Encode Whisper's log-mel [B, F, mels] of `lengths` [B] frames, or what `lower` made of it.
 
-        Returns hidden [B, U, D], zero beyond its lengths, and lengths [B], U = ceil(F / rate).
+        Returns hidden [B, U, D], zero beyond its lengths, and lengths [B]: of F frames ceil(F / rate).
         Raises ValueError when the number of bins is not the configured one.
         """
         return self.lower(features, lengths, self.whole, depth)

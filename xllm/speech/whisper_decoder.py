@@ -61,9 +61,9 @@ class Sounds(nn.Module):
 
 
 class WhisperDecoder(nn.Module):
-    """CIF vectors [B, L, D_encoder] and the encoder's frames to character logits [B, L, V]; `Decoder`'s face."""
+    """CIF vectors [B, L, D] and the encoder's frames, as wide, to character logits [B, L, V]; `Decoder`'s face."""
 
-    def __init__(self, config: DecoderConfig, encoder_width: int, units: Units):
+    def __init__(self, config: DecoderConfig, units: Units):
         """Of the configured sizes, with the weights of `pretrained` if that is set.
 
         Rows of the output layer begin as the mean of the character's token embeddings. Raises ConfigError when the
@@ -77,11 +77,10 @@ class WhisperDecoder(nn.Module):
             "decoder_attention_heads": config.heads,
             "decoder_ffn_dim": config.ffn,
         }
-        rest = {} if config.pretrained else {"encoder_layers": 0, "dropout": config.dropout}
+        rest = {} if config.pretrained else {"encoder_layers": 0}
         whisper = load_whisper(config.pretrained, "decoder.pretrained", **sizes, **rest).decoder
-        self.read = nn.Linear(encoder_width, config.width)
-        if encoder_width == config.width:  # CIF's vectors are averages of what the blocks attend to
-            nn.init.eye_(self.read.weight)
+        self.read = nn.Linear(config.width, config.width)
+        nn.init.eye_(self.read.weight)  # CIF's vectors are averages of what the blocks attend to
         nn.init.zeros_(self.read.bias)
         self.positions = nn.Parameter(whisper.embed_positions.weight.detach()[PROMPT:].clone())
         foreign = {n: config.visual_width for n in config.visual_blocks}
@@ -114,7 +113,7 @@ class WhisperDecoder(nn.Module):
             self.out.weight[number] = rows[ids[0]] if len(ids) == 1 else SPREAD * rows[ids].mean(0)
 
     def from_cif(self, embeddings: Tensor) -> tuple[Tensor, None]:
-        """CIF vectors [B, L, D_encoder] -> what the blocks read [B, L, D]; there are no syllables."""
+        """CIF vectors [B, L, D] -> what the blocks read [B, L, D]; there are no syllables."""
         return self.read(embeddings), None
 
     def forward(

@@ -220,7 +220,7 @@ class SpeechExamples(Examples):
         if not self.speech[item]:
             return FRAMES_PER_TOKEN * len(self.rows[item]["response"])
         if self.states:
-            return self.states.length(item) * (4 if self.states.depth == self.states.encoder.whole else 2)
+            return self.states.length(item)
         return self.fbanks.length(item) or int(
             100 * (self.rows[item]["duration"] or probe_audio(Path(self.speech[item])))
         )

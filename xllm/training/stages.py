@@ -57,7 +57,8 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         key = weights_key(whisper, frozen=True)
 
         def states(paths):
-            return States(paths, whisper, key, config.views if training else 1, recipe.seed, _cache(config), progress)
+            views = config.views if training and config.augment else 1
+            return States(paths, whisper, key, views, recipe.seed, _cache(config), progress)
 
     return SpeechExamples(
         manifests,

@@ -22,7 +22,7 @@ def export(
         Path | None, typer.Option(help="Measured figures in Markdown: `xllm eval … -o DIR` writes report.md.")
     ] = None,
     bits: Annotated[
-        Bits, typer.Option(help="Of a weight: 32 to train on from, 16, or 8, half as large again, a scale a row.")
+        Bits, typer.Option(help="Of a weight: 32 to train on from, 16, or 8 with a scale for each row.")
     ] = Bits.SIXTEEN,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No warnings.")] = False,
 ) -> None:
