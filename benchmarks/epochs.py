@@ -39,7 +39,7 @@ def plain_loss(model, rows: list[dict]) -> torch.Tensor:
         sizes = model.config.recognizer.encoder
         out = model.recognizer.encode_all([speech_features(load_audio(row["speech"]), sizes) for row in rows])
         tokens = model.recognizer.tokens(out)
-    media = model.embed([{"speech": [t[:n]]} for t, n in zip(tokens, out.lengths.tolist(), strict=True)])
+    media = model.embed([{"speech": [t[:n]]} for t, n in zip(tokens, out.cif.lengths.tolist(), strict=True)])
     answers = [normalize(row["response"]) for row in rows]
     batch = model.prompt.build(model.llm, [INSTRUCTIONS["asr"][0]] * len(rows), media, answers)
     hidden, _ = model.llm(batch.embeds, batch.mask)

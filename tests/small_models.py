@@ -174,3 +174,18 @@ def with_code(folder: Path, marker: Path) -> Path:
     lines = [f"open({str(marker)!r}, 'w').close()", *(f"class {kind}: pass" for kind in kinds)]
     (folder / "code.py").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def timm_folder(name: str, folder: Path):
+    """A timm model of random weights, batch norm's statistics too, with the classifier, as timm saves it."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    model = timm.create_model(name).eval()
+    for key, value in model.state_dict().items():
+        if key.endswith(("running_mean", "running_var")):
+            value.copy_(torch.rand_like(value) + 0.5)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return model

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from xllm import checkpoint
 from xllm.errors import ConfigError
@@ -26,10 +27,22 @@ def test_the_folder_moves_as_one(small_system, small_model, tmp_path):
 
 def test_half_precision_is_half_the_size(small_system, small_model, tmp_path):
     parts = checkpoint.tensors(small_system, ("recognizer", "speech", "llm"))
-    checkpoint.save(tmp_path / "half", "small", small_system.config, parts, half=True)
+    checkpoint.save(tmp_path / "half", "small", small_system.config, parts, bits=16)
     sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path / "half", small_model)]
     assert sizes[0] < 0.6 * sizes[1]
     assert next(XLLM.from_pretrained(tmp_path / "half").parameters()).dtype == torch.float32
+
+
+def test_eight_bits_a_weight_and_a_scale_a_row(small_system, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "WORTH", 64)
+    parts = checkpoint.tensors(small_system, ("recognizer", "speech", "llm"))
+    checkpoint.save(tmp_path / "eight", "small", small_system.config, parts, bits=8)
+    kept = load_file(tmp_path / "eight" / "model.safetensors")
+    assert {t.dtype for t in kept.values()} == {torch.int8, torch.float32, torch.float16}
+    loaded = dict(XLLM.from_pretrained(tmp_path / "eight").named_parameters())
+    for name, value in parts.items():
+        half = value.abs() / 2048 if value.dim() < 2 else value.abs().amax(tuple(range(1, value.dim())), True) / 254
+        assert ((loaded[name] - value).abs() <= half + 1e-6).all(), name
 
 
 def test_an_incomplete_or_damaged_checkpoint_is_refused(small_model, tmp_path):
@@ -180,3 +193,33 @@ def test_cards_are_read_as_strictly_as_recipes(small_model, more, message):
         card.write(more)
     with pytest.raises(ConfigError, match=f"config.yaml, line .*{message}"):
         checkpoint.read_card(small_model)
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_what_float16_cannot_hold_stays_as_it_is(tmp_path, small_config, bits):
+    matrix = torch.ones(64, 64)
+    matrix[3, :2] = torch.tensor([float("inf"), float("nan")])
+    values = {"vision.vit.running_var": torch.tensor([1e5, 1.0]), "vision.norm.weight": torch.tensor([1.5])}
+    values["vision.vit.weight"] = matrix
+    checkpoint.save(tmp_path / "half", "small", small_config, values, bits=bits)
+    kept = checkpoint.read_weights(tmp_path / "half")
+    for name in ("vision.vit.running_var", "vision.vit.weight"):
+        assert torch.equal(kept[name].nan_to_num(7.0), values[name].nan_to_num(7.0)), name
+    assert kept["vision.norm.weight"].dtype == torch.float16
+
+
+def test_rows_of_nothing_and_what_is_not_contiguous_survive_eight_bits(tmp_path, small_config):
+    matrix = torch.randn(64, 128, generator=torch.Generator().manual_seed(1)).T
+    matrix[5] = 0.0
+    checkpoint.save(tmp_path / "eight", "small", small_config, {"llm.x": matrix}, bits=8)
+    kept = checkpoint.read_weights(tmp_path / "eight")["llm.x"]
+    assert not kept[5].any()
+    torch.testing.assert_close(kept, matrix, atol=float(matrix.abs().max()) / 254 + 1e-6, rtol=0)
+
+
+def test_what_a_part_began_from_is_not_said_of_a_part_that_is_inside(tmp_path, small_config):
+    named = small_config.speech.model_copy(update={"bert": "somebody/bert"})
+    config = small_config.model_copy(update={"speech": named})
+    for part, said in (("speech", None), ("llm", "somebody/bert")):
+        checkpoint.save(tmp_path / part, "small", config, {f"{part}.x": torch.zeros(1)})
+        assert checkpoint.read_card(tmp_path / part).model.speech.bert == said

@@ -115,10 +115,12 @@ def test_a_recipe_may_say_only_what_differs_from_its_base(tmp_path):
             f"model.recognizer.encoder.{change}"
             for change in "mels=0 width=225 heads=0 kernel=4 blocks=0 pool_after=[7] pool_after=[2,2] dropout=1".split()
         ),
+        "model.recognizer.encoder.pretrained=openai/whisper-base",
         "model.recognizer.cif.kernel=2",
         *(
             f"model.recognizer.decoder.{change}"
-            for change in "width=-256 visual_blocks=[4] visual_blocks=[0] visual_blocks=[3] visual_width=0".split()
+            for change in "width=-256 visual_blocks=[4] visual_blocks=[0] visual_blocks=[3] visual_width=0 "
+            "pretrained=openai/whisper-base".split()
         ),
         *("model.recognizer.label_smoothing=1 model.recognizer.ctc_weight=-1 model.frames=0").split(),
         *("model.speech.heads=5 model.speech.max_tokens=0 model.speech.text_weight=.nan").split(),
@@ -132,6 +134,12 @@ def test_values_that_do_harm_are_refused(override):
         load_recipe(TINY, [override], stage=1, modality="speech")
     key = override.partition("=")[0].rpartition(".")[2]
     assert key in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_whispers_blocks_are_as_wide_as_the_frames_they_attend_to():
+    blocks = "{form: whisper, width: 64, ffn: 64, heads: 4, blocks: 1, visual_blocks: [], linguistic_blocks: []}"
+    with pytest.raises(ConfigError, match="decoder.width is 64, encoder.width 224"):
+        load_recipe(TINY, [f"model.recognizer.decoder={blocks}"], stage=1, modality="speech")
 
 
 def test_without_a_schedule_the_rate_is_constant():

@@ -31,7 +31,7 @@ def runs(small_system, small_config, tmp_path):
 
 
 def test_an_exported_system_is_whole_and_the_same(runs, small_system, tmp_path):
-    counts = export(runs, tmp_path / "out", half=False)
+    counts = export(runs, tmp_path / "out", bits=32)
     assert counts.keys() == {"recognizer", "speech", "llm"}
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     there = XLLM.from_pretrained(tmp_path / "out")
@@ -43,7 +43,7 @@ def test_an_exported_system_is_whole_and_the_same(runs, small_system, tmp_path):
 
 def test_halves_are_half_as_large(runs, tmp_path):
     export(runs, tmp_path / "half")
-    export(runs, tmp_path / "whole", half=False)
+    export(runs, tmp_path / "whole", bits=32)
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
     assert 0.45 < sizes[0] / sizes[1] < 0.6
     XLLM.from_pretrained(tmp_path / "half")

@@ -164,6 +164,8 @@ def test_what_goes_wrong_is_one_line():
             raise KeyError
     with pytest.raises(ConfigError, match=r"cannot be loaded \(first\); other"), loading("x", "other"):
         raise RuntimeError("first\nsecond")
+    with pytest.raises(ConfigError, match=r"cannot be loaded \(a title: first\); other"), loading("x", "other"):
+        raise RuntimeError("a title:\n\tfirst\nsecond")
 
 
 def snapshot(cache, name, owner="models--somebody--small"):

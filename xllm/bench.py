@@ -60,7 +60,7 @@ def _drafting(system: XLLM, features: list[list[Tensor]], device: torch.device) 
     prompts, drafts, limits = [], [], []
     for batch in features:
         out = system.recognizer.encode_all(batch)
-        heard = [row[:n] for row, n in zip(system.recognizer.tokens(out), out.lengths.tolist(), strict=True)]
+        heard = [row[:n] for row, n in zip(system.recognizer.tokens(out), out.cif.lengths.tolist(), strict=True)]
         media = system.embed([{"speech": [row]} for row in heard])
         prompts.append(system.prompt.build(system.llm, [INSTRUCTIONS["asr"][0]] * len(heard), media))
         texts = ["".join(system.recognizer.units.decode(said.ids)) for said in system.recognizer.decode(out)]

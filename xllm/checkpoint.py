@@ -13,6 +13,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,19 @@ from xllm.yaml_files import read_yaml
 BUNDLES = Path(__file__).parent / "bundles"  # systems inside the package, by name
 MARK = "complete"
 WEIGHTS = "model.safetensors"
+SCALE = ":scale"  # ends the names of what rows of 8 bits are multiplied by
+WORTH = 4096  # smaller matrices are kept in 16 bits, which is next to nothing
 WITHOUT_EFFECT = (".cross.",)  # layers that change nothing until they are trained: a checkpoint may lack them
 TOKENIZER = (  # what a tokenizer's folder may hold: our units and names, and the files of transformers
-    *("units.txt", "syllables.txt", "names.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *(
+        "units.txt",
+        "syllables.txt",
+        "readings.txt",
+        "names.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ),
     *("added_tokens.json", "chat_template.jinja", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
 )
 FILES = ("config.yaml", WEIGHTS, *(f"tokenizer/{name}" for name in TOKENIZER), MARK)  # nothing else is fetched
@@ -55,17 +66,28 @@ class Card(Config):
     lora: LoRAConfig | None = None
 
 
-def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters by their names in checkpoints: LoRA, which peft puts inside the LLM's layers, is a part of its own."""
-    for name, value in model.named_parameters():
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and the statistics of batch norm by their names in checkpoints.
+
+    LoRA, which peft puts inside the LLM's layers, is a part of its own.
+    """
+    for name, value in chain(model.named_parameters(), _persistent_buffers(model)):
         update = ".lora_A." in name or ".lora_B." in name
         yield name.replace("llm", "lora", 1) if update else name.replace(".base_layer.", "."), value
 
 
+def _persistent_buffers(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Buffers that PyTorch counts among a model's state: what was learned, not what follows from the configuration."""
+    for prefix, module in model.named_modules():
+        for name, value in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                yield f"{prefix}.{name}", value
+
+
 def tensors(model: nn.Module, parts: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Parameters of the named parts (of a layer of a part: the whole part); a tied parameter appears once."""
+    """What the named parts (of a layer of a part: the whole part) have learned; a tied parameter appears once."""
     parts = {part.partition(".")[0] for part in parts}
-    return {name: p.detach() for name, p in _parameters(model) if name.split(".")[0] in parts}
+    return {name: p.detach() for name, p in _tensors(model) if name.split(".")[0] in parts}
 
 
 def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
@@ -75,12 +97,31 @@ def save_tensors(path: Path, values: dict[str, torch.Tensor]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read safetensors; raises ConfigError when the file is missing or damaged."""
+    """Read safetensors, rows of 8 bits as float32; raises ConfigError when the file is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path}: cannot read the weights ({error}); copy the checkpoint again") from None
+    scales = {name.removesuffix(SCALE): values.pop(name) for name in list(values) if name.endswith(SCALE)}
+    try:
+        return values | {name: values[name].float() * scale for name, scale in scales.items()}
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error} has a scale and no rows; copy the checkpoint again") from None
+
+
+def _stored(value: torch.Tensor, bits: int) -> dict[str, torch.Tensor]:
+    """A tensor as it is kept, by what follows its name: in 8 bits matrices, each row with a scale of its own.
+
+    With a number that float16 cannot hold it stays as it is.
+    """
+    if bits == 32 or not value.is_floating_point() or not (value.abs() <= torch.finfo(torch.float16).max).all():
+        return {"": value}
+    if bits == 16 or value.dim() < 2 or value.numel() < WORTH:
+        return {"": value.half()}
+    rows = tuple(range(1, value.dim()))
+    scale = value.float().abs().amax(rows, keepdim=True).clamp(min=1e-12) / 127
+    return {"": (value.float() / scale).round().to(torch.int8), SCALE: scale}
 
 
 def save(
@@ -89,22 +130,22 @@ def save(
     config: ModelConfig,
     values: dict[str, torch.Tensor],
     frozen: Iterable[str | Path] = (),
-    half: bool = False,
+    bits: int = 32,
     lora: LoRAConfig | None = None,
 ) -> None:
-    """Write a checkpoint folder: parts' tensors under their full names, float16 if `half`, tokenizer beside.
+    """Write a checkpoint folder: parts' tensors under their full names, in 32, 16 or 8 `bits`, tokenizer beside.
 
-    `frozen` are the checkpoints of the parts that are not inside.
+    `frozen` are the checkpoints of the parts that are not inside. Where the parts inside began from is no longer said.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).unlink(missing_ok=True)
-    if half:
-        values = {key: t.half() if t.is_floating_point() else t for key, t in values.items()}
-    save_tensors(folder / WEIGHTS, values)
+    stored = {key + end: part for key, value in values.items() for end, part in _stored(value, bits).items()}
+    save_tensors(folder / WEIGHTS, stored)
     if config.tokenizer is not None and config.tokenizer.resolve() != (folder / "tokenizer").resolve():
         _copy_tokenizer(config.tokenizer, folder / "tokenizer")
     parts = tuple(dict.fromkeys(key.split(".")[0] for key in values))
-    config = config.model_copy(update={"tokenizer": Path("tokenizer") if config.tokenizer else None})
+    tokenizer = Path("tokenizer") if config.tokenizer else None
+    config = config.trained(parts).model_copy(update={"tokenizer": tokenizer})
     card = Card(name=name, parts=parts, frozen=tuple(map(_from_anywhere, frozen)), model=config, lora=lora)
     write_atomic(folder / "config.yaml", to_yaml(card))
     write_atomic(folder / MARK, "")
@@ -221,7 +262,7 @@ def lacking(model: nn.Module, folder: Path, parts: Iterable[str]) -> list[str]:
     """Layers of those `parts` that the checkpoint has for which it has no weights."""
     have = read_weights(find(folder)).keys()
     shared = {name.split(".")[0] for name in have} & set(parts)
-    missing = (name for name, _ in _parameters(model) if name.split(".")[0] in shared and name not in have)
+    missing = (name for name, _ in _tensors(model) if name.split(".")[0] in shared and name not in have)
     return list(dict.fromkeys(name.rpartition(".")[0] for name in missing))
 
 
@@ -245,7 +286,7 @@ def load_into(
             for name, value in values.items()
             if name.startswith(f"{old}.")
         }
-    own = dict(_parameters(model))
+    own = dict(_tensors(model))
     loaded = {name.split(".")[0] for name in values}
     loaded = loaded if parts is None else loaded & set(parts)
     for name in (n for n in own if n.split(".")[0] in loaded):

@@ -18,6 +18,11 @@ from xllm.yaml_files import apply_override, fill_name, lay_over, parse_override,
 IGNORE = -100  # target id that carries no loss (PyTorch's convention)
 
 
+def _check_origin(part: "SpeechEncoderConfig | DecoderConfig") -> None:
+    if part.pretrained is not None and part.form != "whisper":
+        raise ValueError(f"pretrained: only form whisper begins from published weights, not {part.form}")
+
+
 class SpeechEncoderConfig(Transformer):
     """Speech encoder (paper A.3): 2-D convolution, conformer blocks, max-pooling after some of them; or Whisper's."""
 
@@ -39,6 +44,7 @@ class SpeechEncoderConfig(Transformer):
     def _pools_are_after_blocks(self):
         if self.form == "conformer":
             check_blocks("pool_after", self.pool_after, self.blocks)
+        _check_origin(self)
         return self
 
 
@@ -52,7 +58,10 @@ class CIFConfig(Config):
 class DecoderConfig(Transformer):
     """Decoder of the CIF-based recogniser (paper A.3)."""
 
-    form: Literal["nar", "ar"] = Field("nar", description="non-autoregressive, or autoregressive")
+    form: Literal["nar", "ar", "whisper"] = Field(
+        "nar", description="non-autoregressive, autoregressive, or Whisper's blocks, which attend to encoder frames"
+    )
+    pretrained: str | None = Field(None, description="whisper: folder or hub name that it begins from")
     width: PositiveInt = 512
     ffn: PositiveInt = 2048
     heads: PositiveInt = 8
@@ -69,6 +78,9 @@ class DecoderConfig(Transformer):
     @model_validator(mode="after")
     def _a_block_attends_to_one_context(self):
         check_blocks("visual_blocks and linguistic_blocks", self.visual_blocks + self.linguistic_blocks, self.blocks)
+        if self.form == "whisper" and self.syllables:
+            raise ValueError("Whisper's blocks read no syllables: leave them out")
+        _check_origin(self)
         return self
 
 
@@ -82,6 +94,15 @@ class RecognizerConfig(Config):
     quantity_weight: NonNegativeFloat = 1.0
     ctc_weight: NonNegativeFloat = 0.25
     syllable_weight: NonNegativeFloat = Field(1.0, description="cross-entropy of syllables, when the decoder has them")
+
+    @model_validator(mode="after")
+    def _whispers_blocks_attend_to_frames(self):
+        if self.decoder.form == "whisper" and self.decoder.width != self.encoder.width:
+            raise ValueError(
+                f"Whisper's blocks attend to encoder frames of their own width: decoder.width is {self.decoder.width}, "
+                f"encoder.width {self.encoder.width}"
+            )
+        return self
 
 
 class SpeechInterfaceConfig(Transformer):
@@ -100,17 +121,23 @@ class SpeechInterfaceConfig(Transformer):
 
 
 class VisionEncoderConfig(Transformer):
-    """The frozen image encoder (paper 3.1): a timm vision transformer, or sizes to build one from scratch (stage 0)."""
+    """The frozen image encoder (paper 3.1): any timm model, or sizes to build a transformer from scratch (stage 0)."""
 
     name: str | None = Field(
         None, description="timm model or folder, e.g. eva_giant_patch14_clip_224; none: the sizes below"
     )
-    pretrained: bool = Field(False, description="fetch timm's weights of `name`")
-    blocks: PositiveInt | None = Field(None, description="stop after this many blocks (ViT-g: 39); none: all")
-    size: PositiveInt = Field(224, description="side of the square picture, in pixels")
-    mean: tuple[float, float, float] = Field((0.48145466, 0.4578275, 0.40821073), description="CLIP's")
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
-        (0.26862954, 0.26130258, 0.27577711), description="CLIP's"
+    pretrained: bool | str = Field(
+        False, description="begin from timm's weights of `name`: fetch them, or a folder with their model.safetensors"
+    )
+    blocks: PositiveInt | None = Field(
+        None, description="of a vision transformer: stop after this many (ViT-g: 39); none: all"
+    )
+    size: PositiveInt | None = Field(
+        None, description="side of the square image, in pixels; none: the named model's own, or 224"
+    )
+    mean: tuple[float, float, float] | None = Field(None, description="none: the named model's own, or CLIP's")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None, description="none: the named model's own, or CLIP's"
     )
     patch: PositiveInt = 14
     channels: tuple[PositiveInt, ...] = Field(
@@ -199,8 +226,13 @@ class ModelConfig(Config):
         if "speech" in parts:
             changes["speech"] = self.speech.model_copy(update={"bert": None})
         if "recognizer" in parts:
-            encoder = self.recognizer.encoder.model_copy(update={"pretrained": None})
-            changes["recognizer"] = self.recognizer.model_copy(update={"encoder": encoder})
+            own = {
+                part: getattr(self.recognizer, part).model_copy(update={"pretrained": None})
+                for part in ("encoder", "decoder")
+            }
+            changes["recognizer"] = self.recognizer.model_copy(update=own)
+        if "vision" in parts and self.vision is not None:
+            changes["vision"] = self.vision.model_copy(update={"pretrained": False})
         return self.model_copy(update=changes)
 
 
@@ -273,13 +305,16 @@ class StageConfig(Config):
     gpus: int = Field(1, gt=0, description="that the batch is meant for, and estimates")
     expected: Expected | None = Field(None, description="samples, before the data are there")
     workers: NonNegativeInt = 0
-    views: PositiveInt = Field(1, description="stage 2: differently augmented versions of each utterance in the cache")
+    views: PositiveInt = Field(
+        1, description="of each utterance in the cache, differently augmented: stage 2, or a frozen speech encoder"
+    )
     augment: bool = Field(True, description="SpecAugment and speed perturbation; crops; without, tokens are kept")
     flat_start: NonNegativeInt = Field(
         0, description="stage 1: first epochs, tokens spread evenly over sound, no augmentation"
     )
 
     lr: PositiveFloat = 3e-4
+    lr_scale: dict[str, PositiveFloat] = Field({}, description="times the rate, for layers by the beginning of a name")
     betas: tuple[Share, Share] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
     clip: NonNegativeFloat = Field(1.0, description="largest norm of the gradients; 0: any")

@@ -18,6 +18,7 @@ from xllm.errors import ConfigError
 from xllm.modalities import MODALITIES
 from xllm.speech.context import CaptionEncoder
 from xllm.speech.decoder import Foreign
+from xllm.vision.encoder import described
 
 if TYPE_CHECKING:
     from xllm.model import XLLM
@@ -58,7 +59,7 @@ def _blocks(decoder: DecoderConfig, kind: str) -> tuple[int, ...]:
 def image_config(config: ModelConfig) -> ModelConfig:
     """The configuration by which images are read for the recogniser's decoder; `vision` is None where none are."""
     own = config.context.visual
-    vision = VisionEncoderConfig(name=own) if own else config.vision
+    vision = described(VisionEncoderConfig(name=own)) if own else config.vision
     return config.model_copy(update={"vision": vision if "images" in encoders(config) else None})
 
 

@@ -25,7 +25,7 @@ def _text_keys() -> list[str]:
 
 def keys() -> list[str]:
     """Every key that a sample may have."""
-    return [*_text_keys(), "image", "history", "duration", "told"]
+    return [*_text_keys(), "image", "history", "duration", "told", "accept"]
 
 
 def _all_of(values, kind: type) -> bool:
@@ -68,6 +68,9 @@ def load_row(line: bytes, where: str) -> dict:
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if seconds is not None and not (number and 0 <= seconds <= LONGEST):
         raise ManifestError(f"{where}: 'duration' must be seconds, not {short(seconds)}")
+    accept = row.get("accept")
+    if accept is not None and not (isinstance(accept, list) and all(map(_is_text, accept))):
+        raise ManifestError(f"{where}: 'accept' must be a list of strings, not {short(accept)}")
     images = row.get("image")
     if not (images is None or isinstance(images, str) or _all_of(images, str)):
         raise ManifestError(f"{where}: 'image' must be a path or a list of paths, not {short(images)}")
@@ -158,6 +161,7 @@ def read_manifest(*paths: Path):
             "duration": Value("float32"),
             "image": List(Value("string")),
             "told": {name: Value("string") for name in MODALITIES},
+            "accept": List(Value("string")),
             "history": List({"instruction": Value("string"), "response": Value("string")}),
         }
     )

@@ -74,6 +74,8 @@ class XLLM(nn.Module):
                 if "llm" not in parts:
                     raise ConfigError(f"the {name} interface needs the language model beside it")
                 setattr(self, name, row.build_interface(config, getattr(self, row.encoder), self.llm.width))
+        if "vision" in parts:  # which knows what the recipe leaves to the named model
+            self.config = config.model_copy(update={"vision": self.vision.config})
         if "naming" in parts:
             from xllm.vision.naming import Naming
 
@@ -94,7 +96,8 @@ class XLLM(nn.Module):
         card = checkpoint.read_card(folder)
         folders = {folder: set(card.parts)}
         folders |= {frozen: set(checkpoint.read_card(checkpoint.find(frozen)).parts) for frozen in card.frozen}
-        have = set().union(*folders.values()) | ({"llm"} if card.model.llm.name else set())
+        stored = set().union(*folders.values())
+        have = stored | ({"llm"} if card.model.llm.name else set())
         fetched = card.model.vision is not None and (card.model.vision.pretrained or bool(card.model.blip2))
         have |= {"vision"} if fetched else set()
         have |= {"context"}.intersection(encoders(card.model).values()) if "recognizer" in have else set()
@@ -104,7 +107,7 @@ class XLLM(nn.Module):
             raise ConfigError(
                 f"{folder} has no trained {', '.join(sorted(missing))}; it holds {', '.join(sorted(have))}"
             )
-        model = cls(card.model.trained(have), wanted, card.lora)
+        model = cls(card.model.trained(stored), wanted, card.lora)
         left = set(wanted)
         for source in (folder, *reversed(card.frozen)):  # its own parts first, then what was taken last
             left -= checkpoint.load_into(model, source, left & folders[source], new=checkpoint.WITHOUT_EFFECT)
@@ -264,7 +267,7 @@ class XLLM(nn.Module):
         if not vectors:
             return [None] * len(waves), timed
         tokens = self.recognizer.tokens(out)
-        return [row[:n].clone() for row, n in zip(tokens, out.lengths.tolist(), strict=True)], timed
+        return [row[:n].clone() for row, n in zip(tokens, out.cif.lengths.tolist(), strict=True)], timed
 
     def _sure(self, tokens: Sequence[Token]) -> bool:
         """Whether a draft is taken as it is: no character of it is less likely than the threshold."""

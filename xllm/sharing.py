@@ -22,15 +22,16 @@ LICENCES = {  # of frozen parts that are not in the folder, by the beginning of 
     "Salesforce/blip2": "MIT (its language model, which is not used, has another)",
     "openai/whisper": "Apache 2.0",
     "vit_base_patch16_clip_quickgelu_224.openai": "MIT (CLIP)",
+    "tf_efficientnet": "Apache 2.0",
     "bert-base-chinese": "Apache 2.0",
 }
 
 
-def export(run: str | Path, folder: Path, *, half: bool = True, report: Path | None = None) -> dict[str, int]:
+def export(run: str | Path, folder: Path, *, bits: int = 16, report: Path | None = None) -> dict[str, int]:
     """Write what was trained in a run, and in the runs that it began from, to `folder`; parameters of each part.
 
-    Weights are float16 if `half`. `README.md` is a model card; `report`, text in Markdown, is appended to it: measured
-    figures, say. Raises ConfigError when the run is none, or `folder` holds something.
+    Weights have 32, 16 or 8 `bits` (`checkpoint.save`). `README.md` is a model card; `report`, text in Markdown, is
+    appended to it: measured figures, say. Raises ConfigError when the run is none, or `folder` holds something.
     """
     source = checkpoint.find(run)
     if folder.exists() and any(folder.iterdir()):
@@ -42,13 +43,24 @@ def export(run: str | Path, folder: Path, *, half: bool = True, report: Path | N
         have = {name.partition(".")[0] for name in values}  # its own parts first, then what was taken last
         own = checkpoint.read_weights(place)
         values |= {name: value for name, value in own.items() if name.partition(".")[0] not in {*have, "naming"}}
+    if "vision" not in {name.partition(".")[0] for name in values}:
+        values |= _encoder_from_folder(source, card.model)
     counts: Counter[str] = Counter()
     for name, value in values.items():
         counts[name.partition(".")[0]] += value.numel()
     readme = model_card(card.name, card.model, counts, _trained_on(source, card), figures)
-    checkpoint.save(folder, card.name, _pinned(card.model), values, half=half, lora=card.lora)
+    checkpoint.save(folder, card.name, _pinned(card.model), values, bits=bits, lora=card.lora)
     write_atomic(folder / "README.md", readme)
     return dict(counts)
+
+
+def _encoder_from_folder(source: Path, model: ModelConfig) -> dict[str, Tensor]:
+    """Weights of the image encoder, if they came out of a folder, which nobody else has; what has a name is fetched."""
+    if model.vision is None or not isinstance(model.vision.pretrained, str):
+        return {}
+    from xllm.model import XLLM
+
+    return checkpoint.tensors(XLLM.from_pretrained(source, parts={"vision"}), {"vision"})
 
 
 def _read(path: Path) -> str:

@@ -35,7 +35,9 @@ def loading(what: str, remedy: str = REMEDY) -> Iterator[None]:
             raise ConfigError(
                 f"{what}: brings code of its own, which is never run; give a model that transformers has a class for"
             ) from None
-        raise ConfigError(f"{what} cannot be loaded ({reason.splitlines()[0][:200]}); {remedy}") from error
+        first, *others = reason.splitlines()
+        reason = f"{first} {others[0].strip()}" if first.endswith(":") and others else first  # a title says nothing
+        raise ConfigError(f"{what} cannot be loaded ({reason[:200]}); {remedy}") from error
 
 
 def _is_snapshot(home: Path) -> bool:

@@ -21,6 +21,16 @@ def test_punctuation_does_not_count_and_the_interval_is_wilsons():
         accuracy([])
 
 
+def test_another_text_that_a_row_accepts_is_right():
+    asked = ("a", "?", "猕猴桃")
+    assert Answered(*asked, "奇异果。", ["奇异果"]).right and not Answered(*asked, "奇异果。").right
+    rows = [
+        {"id": str(i), "response": r, "accept": a, "image": [f"{i}.png"], "video": None}
+        for i, (r, a) in enumerate([("油桃", ["桃子"]), ("桃子", None), ("猫", [])])
+    ]
+    assert [row["image"][0][0] for row in swapped(rows)] == ["2", "2", "0"]
+
+
 def test_swapping_shows_something_with_another_answer():
     rows = [
         {"id": str(i), "response": r, "image": [f"{i}.png"], "video": None, "speech": f"{i}.wav"}

@@ -204,14 +204,15 @@ def test_the_interface_reads_cif_vectors_or_probabilities_of_characters():
     for recognizer in (make(), make(syllables=True)):
         out = recognizer.encode(features, lengths)
         tokens = recognizer.tokens(out)
-        assert tokens.shape == (*out.embeddings.shape[:2], recognizer.token_width)
+        assert tokens.shape == (*out.cif.embeddings.shape[:2], recognizer.token_width)
         if not recognizer.reads_characters:
-            assert torch.equal(tokens, out.embeddings)
+            assert torch.equal(tokens, out.cif.embeddings)
             continue
         torch.testing.assert_close(tokens.sum(-1), torch.ones(tokens.shape[:2]))
         sure = recognizer.tokens_of_syllables(torch.tensor([2, 4, 3]))
         spelled = recognizer.decoder(recognizer.decoder.from_syllables(torch.tensor([[2, 4, 3]])), torch.tensor([3]))
         assert sure.shape == (3, recognizer.token_width)
         assert torch.equal(sure.argmax(-1), spelled[0].argmax(-1))
-        silence = out._replace(embeddings=out.embeddings[:, :0], lengths=torch.tensor([0, 0]))
+        nothing = out.cif._replace(embeddings=out.cif.embeddings[:, :0], lengths=torch.tensor([0, 0]))
+        silence = out._replace(cif=nothing)
         assert recognizer.tokens(silence).shape == (2, 0, recognizer.token_width)

@@ -70,7 +70,7 @@ def test_only_the_interface_and_the_updates_move_and_both_are_found_again(heard)
     assert torch.equal(loaded.llm(embeds, mask)[0], model.llm(embeds, mask)[0])
     assert not torch.equal(loaded.llm(embeds, mask)[0], plain.llm(embeds, mask)[0])
     # The small LLM has no other home than these runs: a bundle and an export hold it under its own names.
-    export(out, heard / "export", half=False)
+    export(out, heard / "export", bits=32)
     for folder in (heard / "bundle", heard / "export"):
         llm = {n for n in checkpoint.load_tensors(folder / "model.safetensors") if n.startswith("llm.")}
         assert llm == {name for name, _ in plain.named_parameters()}

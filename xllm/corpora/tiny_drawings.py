@@ -88,8 +88,8 @@ def glyphs(folder: Path, package: str) -> dict[str, Image.Image]:
     return found
 
 
-def draw(svg: str | Path) -> Image.Image:
-    """An SVG, or one in a file, SIDE pixels wide over white."""
+def draw(svg: str | Path, side: int = SIDE) -> Image.Image:
+    """An SVG, or one in a file, `side` pixels wide over white."""
     try:
         import resvg_py
     except ImportError:
@@ -97,7 +97,7 @@ def draw(svg: str | Path) -> Image.Image:
     # Without a dpi the binding takes 0, and what is measured in points has no size.
     source = {"svg_path": str(svg)} if isinstance(svg, Path) else {"svg_string": svg}
     try:
-        png = resvg_py.svg_to_bytes(**source, width=SIDE, dpi=96, skip_system_fonts=True)
+        png = resvg_py.svg_to_bytes(**source, width=side, dpi=96, skip_system_fonts=True)
     except ValueError as error:
         raise XLLMError(f"{str(svg)[-80:]}: cannot be drawn: {error}") from None
     with open_picture(BytesIO(png)) as image:

@@ -1,7 +1,7 @@
 """Questions with one right answer: the share answered exactly, with its interval, also with the wrong picture shown.
 
-Answer and reference are compared after `xllm.text.normalize`. With the pictures swapped, a system that looks falls to
-chance; one that guesses from the question does not.
+Answer and reference, or another text that the row accepts, are compared after `xllm.text.normalize`. With the pictures
+swapped, a system that looks falls to chance; one that guesses from the question does not.
 """
 
 import random
@@ -30,10 +30,11 @@ class Answered:
     instruction: str
     reference: str
     answer: str
+    accept: Sequence[str] = ()  # other texts that are right
 
     @property
     def right(self) -> bool:
-        return normalize(self.reference) == normalize(self.answer)
+        return normalize(self.answer) in map(normalize, (self.reference, *self.accept))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for the per-sample file."""
@@ -68,7 +69,8 @@ def swapped(rows: Sequence[dict]) -> list[dict]:
     half, out = len(rows) // 2, []
     for i, row in enumerate(rows):
         others = (rows[(i + half + step) % len(rows)] for step in range(len(rows)))
-        other = next((o for o in others if o["response"] != row["response"]), row)
+        right = {row["response"], *(row.get("accept") or ())}
+        other = next((o for o in others if o["response"] not in right), row)
         out.append(row | {name: other[name] for name in SHOWN})
     return out
 
@@ -82,7 +84,7 @@ def answers(
         if isinstance(outcome, XLLMError):
             yield type(outcome)(f"{row['id']}: {outcome}")
         else:
-            yield Answered(row["id"], row["instruction"] or "", row["response"], outcome)
+            yield Answered(row["id"], row["instruction"] or "", row["response"], outcome, row.get("accept") or ())
 
 
 def accuracy(results: Sequence[Answered]) -> Accuracy:

@@ -1,8 +1,8 @@
 """CIF-based speech recognition (stage 1, paper 3.2.1 and A.3): encoder, integrate-and-fire, decoder.
 
 Losses of the CIF-ASR family: cross-entropy with label smoothing, the quantity loss |sum of weights - length|, and
-CTC on the encoder's output. After stage 1 the encoder and the CIF are frozen and feed the speech interface; the
-decoder stays as the `cif` engine.
+CTC on the encoder's output, if it has a weight (a frozen encoder learns nothing from it). After stage 1 the encoder
+and the CIF are frozen and feed the speech interface; the decoder stays as the `cif` engine.
 """
 
 from typing import NamedTuple
@@ -19,10 +19,18 @@ from xllm.speech.conformer import SpeechEncoder, length_mask
 from xllm.speech.decoder import Decoder, Foreign, SyllableHead
 from xllm.speech.units import BLANK, UNKNOWN, Units
 from xllm.speech.whisper import WhisperEncoder
+from xllm.speech.whisper_decoder import WhisperDecoder
 
 SHARPEN = 2.0  # of logits for the interface: label smoothing leaves a tenth of each character to all others
 
 HEARD_AT_ONCE = 16  # utterances of like length in one batch
+
+
+class Encoded(NamedTuple):
+    """A batch of utterances: CIF's token vectors, and the encoder's frames [B, U, D] that they were made of."""
+
+    cif: CIFOutput
+    frames: Foreign
 
 
 class Recognition(NamedTuple):
@@ -57,18 +65,21 @@ class Recognizer(nn.Module):
         width = config.encoder.width
         self.encoder = {"conformer": SpeechEncoder, "whisper": WhisperEncoder}[config.encoder.form](config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)
-        self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
-        self.ctc = (
-            SyllableHead(width, units.syllables)
-            if config.decoder.syllables
-            else nn.Linear(width, len(units.characters))
-        )
+        if config.decoder.form == "whisper":
+            self.decoder = WhisperDecoder(config.decoder, units)
+        else:
+            self.decoder = Decoder(config.decoder, width, len(units.characters), units.syllables)
+        if config.ctc_weight and config.decoder.syllables:
+            self.ctc = SyllableHead(width, units.syllables)
+        elif config.ctc_weight:
+            self.ctc = nn.Linear(width, len(units.characters))
 
-    def encode(self, features: Tensor, lengths: Tensor) -> CIFOutput:
+    def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
         """Fbank [B, F, mels] of `lengths` [B] to CIF vectors."""
-        return self.cif(*self.encoder(features, lengths))
+        frames = Foreign(*self.encoder(features, lengths))
+        return Encoded(self.cif(*frames), frames)
 
-    def encode_all(self, features: list[Tensor]) -> CIFOutput:
+    def encode_all(self, features: list[Tensor]) -> Encoded:
         """`encode` of fbanks [F, mels] of several lengths, as one batch."""
         device = next(self.parameters()).device
         lengths = torch.tensor([len(f) for f in features], device=device)
@@ -83,18 +94,20 @@ class Recognizer(nn.Module):
             chosen = order[start : start + HEARD_AT_ONCE]
             out = self.encode_all([features[i] for i in chosen])
             tokens = self.tokens(out)
-            vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.lengths.tolist(), strict=True)}
+            vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.cif.lengths.tolist(), strict=True)}
         return [vectors[i] for i in range(len(features))]
 
-    def tokens(self, out: CIFOutput) -> Tensor:
+    def tokens(self, out: Encoded) -> Tensor:
         """Token vectors for the speech interface [B, L, D]: CIF's, or characters' probabilities where it reads those.
 
         As probabilities they are of the same kind as those of a text's known syllables, so that text can stand in for
         speech, and the interface of a small system begins where the decoder ends (docs/decisions.md).
         """
         if not self.reads_characters:
-            return out.embeddings
-        return self._character_tokens(self.decoder.from_cif(out.embeddings)[0], out.lengths)
+            return out.cif.embeddings
+        return self._character_tokens(
+            self.decoder.from_cif(out.cif.embeddings)[0], out.cif.lengths, **self._beside(out.frames)
+        )
 
     @torch.inference_mode()
     def tokens_of_syllables(self, syllables: Tensor) -> Tensor:
@@ -102,14 +115,25 @@ class Recognizer(nn.Module):
         lengths = torch.tensor([len(syllables)], device=syllables.device)
         return self._character_tokens(self.decoder.from_syllables(syllables[None]), lengths)[0]
 
-    def _character_tokens(self, read: Tensor, lengths: Tensor) -> Tensor:
+    def _character_tokens(self, read: Tensor, lengths: Tensor, **frames: Foreign) -> Tensor:
         if read.shape[1] == 0:  # nothing was said
             return read.new_zeros(len(read), 0, self.token_width)
-        return (SHARPEN * self.decoder(read, lengths).float()).softmax(-1)
+        return (SHARPEN * self.decoder(read, lengths, **frames).float()).softmax(-1)
+
+    def _beside(self, frames: Foreign) -> dict[str, Foreign]:
+        """What the decoder reads beside CIF's vectors."""
+        return {"frames": frames} if self.config.decoder.form == "whisper" else {}
 
     @property
     def reads_characters(self) -> bool:
         """Whether `tokens` are probabilities of characters."""
+        return self.reads_text or self.config.decoder.form == "whisper"
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether text can stand in for speech: by `tokens_of_syllables`, or as characters (`Homophones`)."""
+        if self.config.decoder.form == "whisper":
+            return bool(self.units.readings)
         return self.config.decoder.syllables and self.config.decoder.form == "nar"
 
     @property
@@ -127,6 +151,7 @@ class Recognizer(nn.Module):
         visual: Foreign | None = None,
         linguistic: Foreign | None = None,
         flat_start: bool = False,
+        depth: int = 0,
     ) -> dict[str, Tensor]:
         """Losses of one batch; `loss` is their weighted sum, all are means per character.
 
@@ -134,33 +159,31 @@ class Recognizer(nn.Module):
         the encoder hears anything, CIF cannot learn where tokens are, nor the encoder what they are.
 
         `characters` [B, L] (IGNORE beyond `token_lengths` [B]); `features` [B, F, mels] with `feature_lengths`
-        [B], or none to train the decoder on text alone from its `syllables` [B, L].
+        [B], or none to train the decoder on text alone from its `syllables` [B, L]. With a `depth` they are what the
+        encoder's frozen layers made of them (`WhisperEncoder.lower`).
         """
         config = self.config
         if features is None:
             return self._text_losses(characters, token_lengths, syllables)
-        hidden, frames = self.encoder(features, feature_lengths)
+        hidden, frames = self.encoder(features, feature_lengths, *([depth] if depth else []))
         alphas = self.cif.weights(hidden, frames)
+        if not token_lengths.any():  # nobody speaks in the whole batch
+            quantity = alphas.sum() / len(alphas)
+            return {"loss": config.quantity_weight * quantity, "quantity": quantity}
         flat = flat_weights(features, frames, token_lengths, self.encoder.rate) if flat_start else None
         out = integrate_and_fire(hidden, alphas if flat is None else flat, targets=token_lengths)
         read, syllable_logits = self.decoder.from_cif(out.embeddings)
-        logits = self.decoder(read, token_lengths, self._previous(characters), visual, linguistic)
+        beside = self._beside(Foreign(hidden, frames))
+        logits = self.decoder(read, token_lengths, self._previous(characters), visual, linguistic, **beside)
         losses = {"ce": self._cross_entropy(logits, characters)}
         # Per character like the other losses: per utterance its gradient drowns theirs (docs/decisions.md).
         count = token_lengths.sum().clamp(min=1)
         losses["quantity"] = (alphas.sum(1) - token_lengths).abs().sum() / count
-        units = characters if syllable_logits is None else syllables
-        ctc = F.ctc_loss(
-            self.ctc(hidden).float().log_softmax(-1).transpose(0, 1),
-            units.clamp(min=0),
-            frames,
-            token_lengths,
-            blank=BLANK,
-            reduction="none",
-            zero_infinity=True,
-        )
-        losses["ctc"] = ctc.sum() / count
-        total = losses["ce"] + config.quantity_weight * losses["quantity"] + config.ctc_weight * losses["ctc"]
+        total = losses["ce"] + config.quantity_weight * losses["quantity"]
+        if config.ctc_weight:
+            units = characters if syllable_logits is None else syllables
+            losses["ctc"] = self._ctc_loss(hidden, frames, units, token_lengths) / count
+            total = total + config.ctc_weight * losses["ctc"]
         if syllable_logits is not None:
             losses["syllable"] = self._cross_entropy(syllable_logits, syllables)
             total = total + config.syllable_weight * losses["syllable"]
@@ -170,6 +193,12 @@ class Recognizer(nn.Module):
         right = (logits.argmax(-1) == characters) & (characters != IGNORE)
         losses["wrong"] = 1 - right.sum() / count
         return {"loss": total, **losses}
+
+    def _ctc_loss(self, hidden: Tensor, frames: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
+        """The sum over a batch."""
+        log = self.ctc(hidden).float().log_softmax(-1).transpose(0, 1)
+        units = units.clamp(min=0)
+        return F.ctc_loss(log, units, frames, lengths, blank=BLANK, reduction="sum", zero_infinity=True)
 
     def _text_losses(self, characters: Tensor, lengths: Tensor, syllables: Tensor | None) -> dict[str, Tensor]:
         """Cross-entropy of characters from syllables."""
@@ -207,27 +236,35 @@ class Recognizer(nn.Module):
 
     @torch.inference_mode()
     def decode(
-        self, out: CIFOutput, beam: int = 4, visual: Foreign | None = None, linguistic: Foreign | None = None
+        self, encoded: Encoded, beam: int = 4, visual: Foreign | None = None, linguistic: Foreign | None = None
     ) -> list[Recognition]:
-        """Characters of CIF vectors already computed: one per fired token."""
+        """Characters of utterances already encoded: one per fired token."""
+        out = encoded.cif
         if out.embeddings.shape[1] == 0:
             return [Recognition([], [], [], []) for _ in out.lengths]
         read, _ = self.decoder.from_cif(out.embeddings)
-        if self.config.decoder.form == "nar":
-            best = self._log_probabilities(read, out.lengths, None, visual, linguistic).max(-1)
-            ids, scores = best.indices, best.values
-        else:
+        if self.config.decoder.form == "ar":
             ids, scores = self._beam_search(read, out.lengths, beam, visual, linguistic)
+        else:
+            beside = self._beside(encoded.frames)
+            best = self._log_probabilities(read, out.lengths, None, visual, linguistic, **beside).max(-1)
+            ids, scores = best.indices, best.values
         columns = (t.tolist() for t in (ids, scores, out.starts, out.fires))
         return [
             Recognition(*(row[:n] for row in rows)) for n, *rows in zip(out.lengths.tolist(), *columns, strict=True)
         ]
 
     def _log_probabilities(
-        self, read: Tensor, lengths: Tensor, previous: Tensor | None, visual: Foreign | None, linguistic: Foreign | None
+        self,
+        read: Tensor,
+        lengths: Tensor,
+        previous: Tensor | None,
+        visual: Foreign | None,
+        linguistic: Foreign | None,
+        **frames: Foreign,
     ) -> Tensor:
         """[B, L, V], with blank and unknown impossible."""
-        logits = self.decoder(read, lengths, previous, visual, linguistic).float()
+        logits = self.decoder(read, lengths, previous, visual, linguistic, **frames).float()
         logits[..., : UNKNOWN + 1] = float("-inf")
         return logits.log_softmax(-1)
 

@@ -26,14 +26,21 @@ def syllable_parts(syllable: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Units:
-    """Character and syllable inventories; ids start with blank (CTC) and unknown."""
+    """Character and syllable inventories; ids start with blank (CTC) and unknown.
+
+    `readings` are of the characters, each a tuple of tonal syllables, where they are known.
+    """
 
     characters: tuple[str, ...]
     syllables: tuple[str, ...] = ()
+    readings: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> "Units":
-        """Read `units.txt` and, if there, `syllables.txt`: one unit a line. Raises ConfigError when missing."""
+        """Read `units.txt`, one unit a line, and where they are there `syllables.txt` and `readings.txt`.
+
+        The latter has a line for each unit, with syllables or empty. Raises ConfigError when `units.txt` is missing.
+        """
         folder = Path(folder)
         try:
             characters = (folder / "units.txt").read_text(encoding="utf-8").split()
@@ -43,7 +50,16 @@ class Units:
             ) from None
         path = folder / "syllables.txt"
         syllables = path.read_text(encoding="utf-8").split() if path.exists() else []
-        return cls((*_RESERVED, *characters), (*_RESERVED, *syllables) if syllables else ())
+        path = folder / "readings.txt"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        readings = tuple(tuple(line.split()) for line in lines)
+        if readings and len(readings) != len(characters):
+            raise ConfigError(f"{path}: {len(readings)} lines for {len(characters)} units; each unit has one")
+        return cls(
+            (*_RESERVED, *characters),
+            (*_RESERVED, *syllables) if syllables else (),
+            ((),) * len(_RESERVED) + readings if readings else (),
+        )
 
     @cached_property
     def _ids(self) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What stages 0 and 1 feed their models: one class per kind of example, turning a manifest's rows into batches."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from xllm.media import probe_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import Prompt, fill
+from xllm.speech.homophones import Homophones
 from xllm.speech.units import MISHEARD, UNKNOWN, Units
 from xllm.text import normalize, reading
 from xllm.training.cache import Cache
 from xllm.training.fbanks import Fbanks, Progress
+from xllm.training.states import States
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
+WORST = 0.4  # at most this share of characters is misheard in dictation
 DICTATION = 0.8  # share of stage 0's samples that are dictated, where their reading is known
 NOISY = 0.8  # at most this share of syllables is misheard beside a picture, so that pictures help to hear
 PATCH_SLOT, FRAME_SLOT = range(8, 33), range(6, 13)  # embeddings that a picture, or one frame, takes when told
@@ -88,6 +92,7 @@ class TextExamples(Examples):
     def __init__(self, manifests: tuple[Path, ...], prompt: Prompt, units: Units):
         super().__init__(manifests)
         self.prompt, self.units = prompt, units
+        self.homophones = Homophones(units) if units.readings else None
 
     def unusable(self, item: int) -> str | None:
         return None if self.rows[item]["response"] else "no response"
@@ -108,7 +113,8 @@ class TextExamples(Examples):
     def load(self, item: int, generator: torch.Generator | None) -> dict[str, Any]:
         row = self.rows[item]
         told = {name: text for name, text in (row["told"] or {}).items() if text}
-        if not told and row["reading"] and (_draw(generator) < DICTATION if generator else item % 2):
+        spoken = row["reading"] or (self.homophones and not row["instruction"])
+        if not told and spoken and (_draw(generator) < DICTATION if generator else item % 2):
             told, row = {"speech": row["response"]}, row | {"instruction": INSTRUCTIONS["asr"][0]}
         if not told and (row["reading"] or not row["instruction"]):
             ids = self.prompt.text(row["response"])
@@ -121,6 +127,12 @@ class TextExamples(Examples):
 
     def _tell(self, name: str, text: str, reading: str, generator: torch.Generator | None, noise: float) -> list[int]:
         """Ids of the words in a slot: speech as syllables and characters, pictures and frames filled up with spaces."""
+        if name == "speech" and self.homophones:
+            heard = self.units.encode(text)
+            heard = (
+                self.homophones.mishear(heard, generator, max(noise, WORST * _draw(generator))) if generator else heard
+            )
+            return self.prompt.tokens("".join(self.units.decode(c for c in heard if c > UNKNOWN)))
         if name == "speech":
             said, heard = self.units.encode_reading(reading), self.units.encode_reading(reading)
             if generator:
@@ -149,6 +161,8 @@ class TextExamples(Examples):
 class SpeechExamples(Examples):
     """Stage 1: fbank and characters; rows without speech train the decoder alone from their readings.
 
+    Of sound whose response is the empty text the recogniser learns to write nothing.
+
     With a `seeing` configuration (`image_config`), also the picture and caption of each row that has them.
     """
 
@@ -161,10 +175,15 @@ class SpeechExamples(Examples):
         cache: Cache | None = None,
         progress: Progress | None = None,
         seeing: ModelConfig | None = None,
+        states: Callable[[Sequence[str | None]], States] | None = None,
     ):
+        """With `states`, which makes them for the paths, these come in place of fbank."""
         super().__init__(manifests)
         self.units, self.augment, self.seeing = units, augment, seeing
         self.speech = self.rows["speech"][:]
+        self.states = states and states(self.speech)
+        if self.states:
+            return
         self.fbanks = Fbanks(self.speech, encoder, SPEEDS if augment else (1.0,), cache, progress)
 
     def kind(self, item: int) -> int:
@@ -172,10 +191,11 @@ class SpeechExamples(Examples):
 
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
-        if reason := self.fbanks.failed(item):
+        if reason := (self.states or self.fbanks).failed(item):
             return reason
         characters = self.units.encode(row["response"] or "")
-        if not characters:
+        silent = row["response"] == "" and self.speech[item] and not self.units.syllables
+        if not characters and not silent:
             return "the response has no characters"
         if self.units.syllables:
             try:
@@ -184,7 +204,11 @@ class SpeechExamples(Examples):
                 return str(error)
             if len(syllables) != len(characters):
                 return "the reading does not have one syllable per character"
-        if not self.speech[item] and UNKNOWN in characters:
+        if self.speech[item]:
+            return None
+        if not self.units.syllables:
+            return "no speech, and this recogniser learns nothing from text alone"
+        if UNKNOWN in characters:
             return "text with characters outside the units"
         return None
 
@@ -195,6 +219,8 @@ class SpeechExamples(Examples):
     def cost(self, item: int) -> int:
         if not self.speech[item]:
             return FRAMES_PER_TOKEN * len(self.rows[item]["response"])
+        if self.states:
+            return self.states.length(item)
         return self.fbanks.length(item) or int(
             100 * (self.rows[item]["duration"] or probe_audio(Path(self.speech[item])))
         )
@@ -213,7 +239,9 @@ class SpeechExamples(Examples):
             if generator:
                 example["syllables"] = self.units.mishear(example["syllables"], generator)
             return example
-        if generator is None or not self.augment or self.flat_start:
+        if self.states:
+            example["features"] = self.states.load(item, generator if self.augment else None)
+        elif generator is None or not self.augment or self.flat_start:
             example["features"] = self.fbanks.load(item)
         else:
             speed = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))]
@@ -231,7 +259,7 @@ class SpeechExamples(Examples):
         if "features" in items[0]:
             batch["features"] = pad_sequence([item["features"] for item in items], batch_first=True)
             batch["feature_lengths"] = torch.tensor([item["features"].shape[0] for item in items])
-            batch["flat_start"] = self.flat_start
+            batch |= {"depth": self.states.depth} if self.states else {"flat_start": self.flat_start}
         if "picture" in items[0]:
             batch["images"] = [item["picture"] for item in items]
             batch["captions"] = [item["caption"] for item in items]

@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,23 @@ logger = logging.getLogger(__name__)
 Report = Callable[[str, dict[str, Any]], None]  # event, its numbers: what a run tells its caller
 
 
-def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay for matrices only: biases and norms are scales, not weights."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+def _parameter_groups(model: torch.nn.Module, weight_decay: float, scales: Mapping[str, float]) -> list[dict]:
+    """Weight decay for matrices only: biases and norms are scales, not weights. `scales` of the rate go by layers.
+
+    Raises ConfigError for a layer that does not train.
+    """
+    groups: dict[tuple[float, float], list] = {}
+    unused = set(scales)
+    for name, value in model.named_parameters():
+        if not value.requires_grad:
+            continue
+        layers = [layer for layer in scales if f"{name}.".startswith(f"{layer}.")]
+        unused -= set(layers)
+        scale = scales[max(layers, key=len)] if layers else 1.0
+        groups.setdefault((weight_decay if value.dim() > 1 else 0.0, scale), []).append(value)
+    if unused:
+        raise ConfigError(f"lr_scale: {min(unused)!r} is no layer that the stage trains")
+    return [{"params": values, "weight_decay": decay, "scale": scale} for (decay, scale), values in groups.items()]
 
 
 class Trainer:
@@ -87,9 +97,8 @@ class Trainer:
             examples = stage.examples(xllm, recipe, config, config.dev, False, progress)
             self.dev = Usable.of(examples, config.max_cost, "dev")
         fused = self.accelerator.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config.weight_decay), lr=config.lr, betas=config.betas, fused=fused
-        )
+        groups = _parameter_groups(model.model, config.weight_decay, config.lr_scale)
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.folder, self.checkpoints = RunFolder(config.output), Checkpoints(config.output)
         self.place = Place(made_of=made_of(recipe, config, self.training, self.accelerator.num_processes))
@@ -268,7 +277,7 @@ class Trainer:
         if self.config.clip:
             self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.config.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.place.step, self.config.lr, self.config.schedule)
+            group["lr"] = group["scale"] * learning_rate(self.place.step, self.config.lr, self.config.schedule)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.place.step += 1
@@ -281,7 +290,7 @@ class Trainer:
             "step": place.step,
             "epoch": round(place.epoch + place.batch / batches, 3),
             **numbers,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": learning_rate(self.place.step - 1, self.config.lr, self.config.schedule),
             "eta_s": round(left / self.accelerator.num_processes * numbers["batch_s"]),
         }
         self._record("train", entry)
@@ -351,7 +360,7 @@ class Trainer:
             checkpoint.save(
                 self.config.output,
                 self.recipe.name,
-                self.recipe.model,
+                model.model.config,
                 self.weights(),
                 frozen=checkpoint.beside(self.config.start_from, model.stage.trains),
                 lora=self.config.lora,
@@ -368,4 +377,4 @@ class Trainer:
         named = {"context", *(["llm"] if self.recipe.model.llm.name else [])}
         parts = [name for name, _ in model.named_children() if name not in named]
         values = checkpoint.tensors(model, parts)
-        checkpoint.save(folder, self.recipe.name, self.recipe.model, values, half=True, lora=self.config.lora)
+        checkpoint.save(folder, self.recipe.name, model.config, values, bits=16, lora=self.config.lora)

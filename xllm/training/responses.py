@@ -7,12 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xllm.distortion import distort
 from xllm.errors import XLLMError
-from xllm.features import SPEEDS, augment, seeded
+from xllm.features import SPEEDS, augment, seeded, speech_features
 from xllm.instructions import Request, request
+from xllm.media import load_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import fill
+from xllm.speech.homophones import Homophones
+from xllm.speech.units import MISHEARD
 from xllm.text import normalize
 from xllm.training.cache import Cache
 from xllm.training.examples import Examples
@@ -28,8 +32,8 @@ class ResponseExamples(Examples):
     Speech comes as token vectors that the frozen recogniser computed once; with `views` above 1, each utterance under
     as many augmentations (the first is none), of which training draws one: the interface must not only see vectors of
     speech that the recogniser knows by heart. Where the interface reads characters, rows without any media stand in
-    for speech with those of their reading, partly misheard. Pictures and films are loaded, and augmented, each time;
-    or their tokens are computed once, if the stage augments nothing.
+    for speech with those of their text or reading, partly misheard. Pictures and films are loaded, and augmented, each
+    time; or their tokens are computed once, if the stage augments nothing.
     """
 
     def __init__(
@@ -68,8 +72,11 @@ class ResponseExamples(Examples):
         self.views = []
         if self.recognizer is None:
             return
+        heard = self.recognizer.reads_text and self.units.readings
+        self.homophones = Homophones(self.units) if heard else None
         encoder = self.recognizer.config.encoder
-        self.fbanks = Fbanks(speech, encoder, SPEEDS if views > 1 else (1.0,), cache if fbanks else None, progress)
+        speeds = SPEEDS if views > 1 and encoder.form == "conformer" else (1.0,)
+        self.fbanks = Fbanks(speech, encoder, speeds, cache if fbanks else None, progress)
         stamps = [stamp(speech[item]) for item in self.spoken]
         self.views = [
             cache.ragged(
@@ -92,14 +99,20 @@ class ResponseExamples(Examples):
         failed: dict[int, Exception] = {}
         for number in numbers:
             try:
-                found = self.fbanks.load(self.spoken[number], SPEEDS[(view + 1) % len(SPEEDS)])  # view 0 is untouched
-                draw = seeded(self.seed, view, number)
-                features[number] = augment(found, draw, self.fbanks.encoder.form) if view else found
+                features[number] = self._features(self.spoken[number], view, seeded(self.seed, view, number))
             except XLLMError as error:
                 failed[number] = error
         vectors = dict(zip(features, self.recognizer.hear(list(features.values())), strict=True)) if features else {}
         for number in numbers:
             yield failed[number] if number in failed else vectors[number]
+
+    def _features(self, item: int, view: int, generator: torch.Generator) -> Tensor:
+        """What the recogniser is fed; view 0 is the recording."""
+        encoder = self.fbanks.encoder
+        if view and encoder.form == "whisper":
+            return speech_features(distort(load_audio(self.fbanks.paths[item]), generator), encoder)
+        found = self.fbanks.load(item, SPEEDS[(view + 1) % len(SPEEDS)])
+        return augment(found, generator) if view else found
 
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
@@ -112,9 +125,9 @@ class ResponseExamples(Examples):
             if reason := next((looks.failed[p] for p in asked.media.get(name, ()) if p in looks.failed), None):
                 return reason
         if not asked.media:
-            if not self.recognizer.reads_characters:
+            if not self.recognizer.reads_text:
                 return "no media, and this recogniser reads no text in place of speech"
-            return None if row["reading"] else "neither media nor reading"
+            return None if row["reading"] or self.homophones else "neither media nor reading"
         if "speech" not in asked.media:
             return None
         number = self._number[item]
@@ -166,6 +179,10 @@ class ResponseExamples(Examples):
         if item in self._number:
             view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
             return self.views[view][self._number[item]]
+        if self.homophones:
+            ids = self.units.encode(row["response"])
+            ids = self.homophones.mishear(ids, generator, MISHEARD) if generator else ids
+            return self.homophones.probabilities(ids, generator)
         ids = self.units.encode_reading(row["reading"])
         if generator:
             ids = self.units.mishear(ids, generator)

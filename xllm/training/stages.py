@@ -16,6 +16,7 @@ from xllm.model import XLLM
 from xllm.training.cache import Cache
 from xllm.training.examples import Examples, PictureExamples, SpeechExamples, TextExamples
 from xllm.training.responses import ResponseExamples
+from xllm.training.states import States
 from xllm.vision.blip2 import load_blip2
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,15 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
     encoder = recipe.model.recognizer.encoder
     if config.flat_start and encoder.form == "whisper":
         raise ConfigError("flat_start is for encoders that begin from nothing; leave it 0 for Whisper's")
+    states = None
+    if encoder.form == "whisper" and model.recognizer.encoder.frozen:
+        whisper = model.recognizer.encoder
+        key = weights_key(whisper, frozen=True)
+
+        def states(paths):
+            views = config.views if training and config.augment else 1
+            return States(paths, whisper, key, views, recipe.seed, _cache(config), progress)
+
     return SpeechExamples(
         manifests,
         model.recognizer.units,
@@ -57,7 +67,8 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         training and config.augment,
         config.cache and _cache(config),
         progress,
-        image_config(recipe.model) if config.modality == "masr" else None,
+        image_config(model.config) if config.modality == "masr" else None,
+        states,
     )
 
 
@@ -107,10 +118,13 @@ STAGES: dict[tuple[int, str], Stage] = {
 }
 
 
-def weights_key(part: nn.Module) -> str:
-    """A hash of a frozen part's weights: what was computed with other weights must not be reused."""
+def weights_key(part: nn.Module, frozen: bool = False) -> str:
+    """A hash of a part's weights, or of its frozen ones: what was computed with other weights must not be reused."""
     digest = hashlib.sha256()
+    moves = {name for name, value in part.named_parameters() if value.requires_grad and frozen}
     for name, value in sorted(part.state_dict().items()):
+        if name in moves:
+            continue
         digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
 

@@ -1,0 +1,123 @@
+"""The scripts of recipes/base that make its data, on data sets of a few rows."""
+
+import importlib
+import io
+import json
+import lzma
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xllm.manifest import iterate_manifest
+
+SCRIPTS = Path(__file__).parents[1] / "recipes/base"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports one of the scripts."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Four data sets of speech, a recording for each split and one of a syllable, and two files of text."""
+    folder = tmp_path / "data"
+    rows = [{"id": split, "split": split, "text": "你好。", "duration": 1.5} for split in ("train", "dev", "test")]
+    rows.append({"id": "ba1", "split": "train", "kind": "syllable", "text": "ba1", "duration": 0.3})
+    for name in ("tiny_speech", "voices", "real_sentences", "real_words"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for split in ("train", "dev", "test"):
+            with tarfile.open(folder / name / f"{split}.tar", "w") as tar:
+                info = tarfile.TarInfo(f"{split}.opus")
+                info.size = 4
+                tar.addfile(info, io.BytesIO(b"OggS"))
+    (folder / "zh_text").mkdir()
+    for name, text in {"tatoeba": "我很好。\n好吗？", "crosswoz": "我好吗？\n你很好。\n馕。"}.items():
+        (folder / "zh_text" / f"{name}.txt.xz").write_bytes(lzma.compress(text.encode()))
+    return folder
+
+
+def run(module, monkeypatch, *arguments) -> None:
+    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
+    module.main()
+
+
+def test_speech_and_text_become_manifests_and_units(script, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(script("speech"), "UNITS", 36 + 4)
+    run(script("speech"), monkeypatch, data, out)
+    (row,) = iterate_manifest(out / "real_words-train.jsonl")
+    assert (row["id"], row["response"], row["reading"], row["duration"]) == ("train", "你好。", "ni3 hao3", 1.5)
+    assert Path(row["speech"]).read_bytes() == b"OggS"
+    units = (out / "tokenizer/units.txt").read_text(encoding="utf-8").split()
+    assert units[:10] == list("0123456789") and set(units[36:38]) == set("你好")  # those of speech come first
+    assert "units lack 2 characters of the text" in capsys.readouterr().out
+    assert (out / "READY").exists()
+
+    (out / "tokenizer/units.txt").write_text("\n".join("你我很好吗"), encoding="utf-8")
+    run(script("text"), monkeypatch, data, out)
+    assert "left out for characters outside the units: 1 sentences; {'crosswoz': 1}" in capsys.readouterr().out
+    rows = [row for path in out.glob("text-*.jsonl") for row in iterate_manifest(path)]
+    assert {row["response"] for row in rows} == {"我很好。", "好吗？", "我好吗？", "你很好。"}
+    (turn,) = (row for path in out.glob("dialogues-*.jsonl") for row in iterate_manifest(path))
+    assert (turn["instruction"], turn["response"], turn["history"]) == ("我好吗？", "你很好。", [])
+
+
+def test_dialogues_keep_what_was_said_before_and_refuse_what_answers_something_else(script):
+    text = script("text")
+    lines = [
+        "你好，几点开门？",
+        "八点开门。",
+        "门票多少钱？",
+        "不要钱。",
+        "电话是多少？",
+        "好的，谢谢。",
+        "可以吗？",
+        "可以。",
+    ]
+    turns = list(text.dialogues("crosswoz", lines))
+    assert [turn["instruction"] for turn in turns] == ["你好，几点开门？", "门票多少钱？", "可以吗？"]
+    assert [len(turn["history"]) for turn in turns] == [0, 1, 0]
+    assert not text.answers("smilechat", "你怎么了？", "我很难过。")
+    assert text.answers("smilechat", "我怎么办？", "你可以试试。")
+
+
+def test_spliced_sentences_take_characters_of_several_readings_from_their_own_words(script):
+    spliced = script("spliced")
+    sure = set("我们去学校里吃饭")
+    own = {("wo3", "men5"): ["a"], ("xue2", "xiao4"): ["b"], ("chi1", "fan4"): ["c"], ("qu4",): ["d"]}
+    script_of = spliced.script
+    assert script_of("我们去学校。", sure, own, {}) is None  # five characters are too short
+    assert script_of("我们，去学校吃饭", sure, own, {}) == [
+        [("wo3", "men5")],
+        [("qu4",), ("xue2", "xiao4"), ("chi1", "fan4")],
+    ]
+    assert script_of("我们，去学校吃饭", sure - {"校"}, own, {}) is None  # jiao4, too
+    assert script_of("我们去学校吃饭", sure, {k: v for k, v in own.items() if "qu4" not in k}, {}) is None
+    far = {k: own[k] for k in own if "wo3" not in k}
+    assert script_of("我们去学校吃饭", sure, far, {("wo3", "men5"): ["e"]}) is None  # two of seven in another voice
+
+
+def test_recordings_are_joined_at_the_pace_asked_for(script):
+    spliced = script("spliced")
+    wave = np.sin(np.arange(16_000) / 20).astype("f4")
+    assert abs(len(spliced.faster(wave, 1.6)) - 10_000) < 800
+    both = spliced.joined([wave, wave])
+    assert len(both) == 32_000 - 160 and both[0] == 0 and both[-1] == 0
+
+
+def test_jobs_for_voices_are_new_sentences_without_the_test_voices(script, data):
+    voices = script("voices")
+    said = [{"text": "我好吗", "voice": {"zf_xiaobei": 0.5, "am_adam": 0.5}}, {"text": "是", "voice": {"zf_xiaoyi": 1}}]
+    jobs = voices.more_jobs(data, said, 5)
+    assert [job["text"] for job in jobs] == []
+    text = lzma.compress("我很好我很好。\n我好吗？".encode())
+    (data / "zh_text/tatoeba.txt.xz").write_bytes(text)
+    (job,) = voices.more_jobs(data, said, 5)
+    assert job["text"] == "我很好我很好。" and set(job["voice"]) == {"zf_xiaobei", "am_adam"}
+    assert sum(job["voice"].values()) == pytest.approx(1)
