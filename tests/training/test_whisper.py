@@ -61,7 +61,7 @@ def test_trains_around_whisper_and_needs_it_once(world, encoder):
 
 
 def test_cached_states_of_frozen_layers_change_nothing(world, encoder):
-    """The same losses and gradients as from the sound itself, also where the upper layers train."""
+    """The same losses as from the sound itself, also where the upper layers train."""
     decoder = "model.recognizer.decoder={form: whisper, width: 16, ffn: 32, heads: 2, blocks: 1, dropout: 0.0"
     decoder += ", visual_blocks: [], linguistic_blocks: []}"
     for trains in (TRAINED, UPPER):
