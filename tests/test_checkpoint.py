@@ -148,11 +148,7 @@ def test_a_snapshot_of_the_hub_is_read(snapshot, small_system):
         ("model__llm__name", "../llm", "a place on this machine"),
         ("model__blip2", "~/blip2", "a place on this machine"),
         ("model__speech__bert", "./bert", "a place on this machine"),
-        (
-            "model__recognizer__encoder",
-            {"form": "whisper", "pretrained": "runs/../../whisper"},
-            "a place on this machine",
-        ),
+        ("model__recognizer__encoder", {"form": "whisper", "pretrained": "a/../../b"}, "a place on this machine"),
         ("model__vision", {"name": "local-dir:/home/me/vit", "pretrained": True}, "a place on this machine"),
     ],
 )

@@ -22,6 +22,7 @@ from xllm.prompt import fill
 from xllm.training import loop
 from xllm.training.loop import Trainer
 from xllm.training.resume import differences
+from xllm.training.state import optimizer_tensors
 
 RUN = """
 import sys, time, torch
@@ -242,6 +243,24 @@ def test_checkpoints_of_another_model_are_refused(world):
     trainer(world, 0, "epochs=1").run()
     with pytest.raises(ConfigError, match="another model"):
         trainer(world, 0, "epochs=2", "model.llm.ffn=48").run(resume=True)
+
+
+def test_rates_and_decay_may_change_and_each_parameter_keeps_its_moments(world):
+    run = trainer(world, 1, "epochs=1")
+    run.run()
+    kept = optimizer_tensors(run.optimizer)
+    later = trainer(world, 1, "epochs=2", "weight_decay=0", "lr_scale={recognizer.decoder: 0.5, recognizer.cif: 0.2}")
+    later._go_on()
+    found = optimizer_tensors(later.optimizer)
+    assert found.keys() == kept.keys() and "recognizer.cif.weight.bias.exp_avg" in kept
+    assert all(torch.equal(found[name], kept[name]) for name in kept)
+    assert {(group["weight_decay"], group["scale"]) for group in later.optimizer.param_groups} == {
+        (0.0, 1.0),
+        (0.0, 0.5),
+        (0.0, 0.2),
+    }
+    with pytest.raises(ConfigError, match="step-.*no 'recognizer.*other layers trained"):
+        trainer(world, 1, "epochs=2", "trains=[recognizer.cif]", f"start_from=[{world}/run1]")._go_on()
 
 
 def test_the_number_of_processes_may_change_where_the_batches_allow_it():

@@ -61,7 +61,7 @@ def test_trains_around_whisper_and_needs_it_once(world, encoder):
 
 
 def test_cached_states_of_frozen_layers_change_nothing(world, encoder):
-    """The same losses and gradients as from the sound itself, also where the upper layers train."""
+    """The same losses as from the sound itself, also where the upper layers train."""
     decoder = "model.recognizer.decoder={form: whisper, width: 16, ffn: 32, heads: 2, blocks: 1, dropout: 0.0"
     decoder += ", visual_blocks: [], linguistic_blocks: []}"
     for trains in (TRAINED, UPPER):
@@ -151,7 +151,8 @@ def test_text_stands_in_for_speech_where_readings_are_known(world, encoder):
     units = (world / "tokenizer" / "units.txt").read_text(encoding="utf-8").split()
     lines = "".join(f"{known[unit]}\n" for unit in units)
     (world / "tokenizer" / "readings.txt").write_text(lines, encoding="utf-8")
-    (world / "tokenizer" / "syllables.txt").unlink()
+    punctuation = {"id": "none", "response": "…"}
+    (world / "text.jsonl").write_text((world / "text.jsonl").read_text() + json.dumps(punctuation), encoding="utf-8")
     decoder = f"model.recognizer.decoder={{form: whisper, pretrained: {world}/whisper, width: 16, ffn: 1536, heads: 2"
     decoder += ", blocks: 1, visual_blocks: [], linguistic_blocks: []}"
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"<unk>": 0, "天": 1}, [], unk_token="<unk>")))
@@ -161,7 +162,10 @@ def test_text_stands_in_for_speech_where_readings_are_known(world, encoder):
         recipe = load_recipe(world / "recipe.yaml", [encoder, decoder, *overrides], stage, modality)
         return Trainer(recipe, recipe.stage(stage, modality), torch.device("cpu"), lambda *_: None)
 
-    trainer(1, "speech", TRAINED, "epochs=1").run()
+    both = f"train=[{world}/train.jsonl,{world}/text.jsonl]"
+    run = trainer(1, "speech", TRAINED, "epochs=1", both)
+    assert "learns nothing from text alone" in run.training.dropped["t0"]
+    run.run()
     first = trainer(0, "text", "epochs=1")
     texts = first.training.examples
     row, prompt = texts.rows[0], texts.prompt
@@ -170,7 +174,8 @@ def test_text_stands_in_for_speech_where_readings_are_known(world, encoder):
     drawn = [texts.load(0, seeded(number))["ids"] for number in range(30)]
     assert any(len(ids) > len(prompt.tokens(row["response"])) + 4 for ids in drawn), "most are dictated"
     first.run()
-    second = trainer(2, "speech", "epochs=1", f"train=[{world}/train.jsonl,{world}/text.jsonl]")
+    second = trainer(2, "speech", "epochs=1", both)
+    assert second.training.dropped == {"none": "neither media nor reading"}
     examples = second.training.examples
     text = next(i for i in range(len(examples)) if not examples.rows[i]["speech"])
     tokens = examples.load(text, seeded(1))["tokens"]["speech"][0]

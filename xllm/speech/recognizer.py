@@ -5,6 +5,7 @@ CTC on the encoder's output, if it has a weight (a frozen encoder learns nothing
 and the CIF are frozen and feed the speech interface; the decoder stays as the `cif` engine.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -61,7 +62,7 @@ class Recognizer(nn.Module):
         if config.decoder.syllables and not units.syllables:
             raise ValueError("the decoder reads syllables, but the units have none (syllables.txt)")
         self.config = config
-        self.units = units
+        self.units = units if config.decoder.syllables else replace(units, syllables=())  # samples need no readings
         width = config.encoder.width
         self.encoder = {"conformer": SpeechEncoder, "whisper": WhisperEncoder}[config.encoder.form](config.encoder)
         self.cif = CIF(width, config.cif.channels, config.cif.kernel)

@@ -129,9 +129,8 @@ class TextExamples(Examples):
         """Ids of the words in a slot: speech as syllables and characters, pictures and frames filled up with spaces."""
         if name == "speech" and self.homophones:
             heard = self.units.encode(text)
-            heard = (
-                self.homophones.mishear(heard, generator, max(noise, WORST * _draw(generator))) if generator else heard
-            )
+            if generator:
+                heard = self.homophones.mishear(heard, generator, max(noise, WORST * _draw(generator)))
             return self.prompt.tokens("".join(self.units.decode(c for c in heard if c > UNKNOWN)))
         if name == "speech":
             said, heard = self.units.encode_reading(reading), self.units.encode_reading(reading)

@@ -39,9 +39,10 @@ Report = Callable[[str, dict[str, Any]], None]  # event, its numbers: what a run
 def _parameter_groups(model: torch.nn.Module, weight_decay: float, scales: Mapping[str, float]) -> list[dict]:
     """Weight decay for matrices only: biases and norms are scales, not weights. `scales` of the rate go by layers.
 
+    Each group has the `names` of its parameters, by which checkpoints know them.
     Raises ConfigError for a layer that does not train.
     """
-    groups: dict[tuple[float, float], list] = {}
+    groups: dict[tuple[float, float], dict[str, Tensor]] = {}
     unused = set(scales)
     for name, value in model.named_parameters():
         if not value.requires_grad:
@@ -49,10 +50,13 @@ def _parameter_groups(model: torch.nn.Module, weight_decay: float, scales: Mappi
         layers = [layer for layer in scales if f"{name}.".startswith(f"{layer}.")]
         unused -= set(layers)
         scale = scales[max(layers, key=len)] if layers else 1.0
-        groups.setdefault((weight_decay if value.dim() > 1 else 0.0, scale), []).append(value)
+        groups.setdefault((weight_decay if value.dim() > 1 else 0.0, scale), {})[name] = value
     if unused:
         raise ConfigError(f"lr_scale: {min(unused)!r} is no layer that the stage trains")
-    return [{"params": values, "weight_decay": decay, "scale": scale} for (decay, scale), values in groups.items()]
+    return [
+        {"params": list(group.values()), "names": list(group), "weight_decay": decay, "scale": scale}
+        for (decay, scale), group in groups.items()
+    ]
 
 
 class Trainer:

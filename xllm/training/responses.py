@@ -127,7 +127,8 @@ class ResponseExamples(Examples):
         if not asked.media:
             if not self.recognizer.reads_text:
                 return "no media, and this recogniser reads no text in place of speech"
-            return None if row["reading"] or self.homophones else "neither media nor reading"
+            known = self.units.encode(row["response"]) if self.homophones else row["reading"]
+            return None if known else "neither media nor reading"
         if "speech" not in asked.media:
             return None
         number = self._number[item]

@@ -4,7 +4,7 @@ A place in a run means something only while the run's batches are what they were
 same lengths, by the same seed and sizes. So these are kept with every checkpoint, and what has changed is refused with
 both values. What draws for a sample (`views`, `augment`, `flat_start`) belongs to them.
 
-Safe to change: `epochs`, `lr`, `schedule`, `betas`, `weight_decay`, `clip` and `average` count from the place on;
+Safe to change: `epochs`, `lr`, `lr_scale`, `schedule`, `betas`, `weight_decay`, `clip` and `average` count from then;
 `workers`, `log_every`, `save_every`, `cache_gb`, `compile`, `precision` and where files lie change no batch; `dev`
 changes by what epochs are compared. The number of processes may change between two epochs, and within one as long as
 processes x accumulate, the batches of a step, stays what it was.

@@ -33,20 +33,30 @@ class Place:
     best: list[tuple[float, int]] = field(default_factory=list)  # (dev loss, epoch) of the weights kept
 
 
+def _names(optimizer: torch.optim.Optimizer) -> list[str]:
+    """Parameters by number, which depends on their groups, and so on what may change: weight decay, rates of layers."""
+    return [name for group in optimizer.param_groups for name in group["names"]]
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Optimiser state as named tensors: `{parameter number}.{key}`."""
-    state = optimizer.state_dict()["state"]
+    """Optimiser state as named tensors: `{parameter}.{key}`. Groups have the `names` of their parameters."""
+    state, names = optimizer.state_dict()["state"], _names(optimizer)
     return {
-        f"{number}.{key}": torch.as_tensor(value) for number, values in state.items() for key, value in values.items()
+        f"{names[number]}.{key}": torch.as_tensor(value)
+        for number, values in state.items()
+        for key, value in values.items()
     }
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`; learning rates are the schedule's business."""
+    """The inverse of `optimizer_tensors`; rates and decay are the recipe's business. Raises ConfigError."""
+    numbers = {name: number for number, name in enumerate(_names(optimizer))}
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = value
+        parameter, _, key = name.rpartition(".")
+        if parameter not in numbers:
+            raise ConfigError(f"the optimiser has no {parameter!r}: other layers trained, or another version wrote it")
+        state.setdefault(numbers[parameter], {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -147,8 +157,11 @@ class Checkpoints:
 
     @staticmethod
     def restore(folder: Path, optimizer: torch.optim.Optimizer, rank: int) -> None:
-        """Restore optimiser and random state from a checkpoint."""
-        load_optimizer(optimizer, load_tensors(folder / "optimizer.safetensors"))
+        """Restore optimiser and random state from a checkpoint; raises ConfigError when it is of other layers."""
+        try:
+            load_optimizer(optimizer, load_tensors(folder / "optimizer.safetensors"))
+        except ConfigError as error:
+            raise ConfigError(f"{folder}: {error}; choose another output") from None
         if (own := folder / f"random-{rank}.safetensors").exists():  # else there were fewer processes
             restore_random_state(load_tensors(own))
 
