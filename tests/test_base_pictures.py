@@ -151,12 +151,14 @@ def test_emoji_are_drawn_once_and_one_style_is_for_tests_alone(
     stamps,  # noqa: F811
     tmp_path,
     monkeypatch,
+    capsys,
 ):
     out = tmp_path / "out"
     (tmp_path / "units.txt").write_text("\n".join(ANIMALS + "一个瓢虫"))
     monkeypatch.setattr(script("pictures"), "DEV", 0.1)
     arguments = (data, out, "--packages", packages, "--stamps", stamps, "--units", tmp_path / "units.txt")
     run(script("pictures"), monkeypatch, *arguments)
+    assert "2 of 5 stamps have names of known characters" in capsys.readouterr().out
     rows = {part: list(iterate_manifest(out / f"emoji-{part}.jsonl")) for part in ("train", "dev", "test-style")}
     styles = {part: {row["id"].partition("/")[0] for row in found} for part, found in rows.items()}
     assert styles["test-style"] == {"openmoji"} and not styles["train"] & styles["test-style"]

@@ -93,8 +93,10 @@ def emoji(packages: Path, stamps: Path | None, known: set[str]) -> dict[str, lis
     more |= {solid: pictures(packages, solid), lines: glyphs(packages, lines)}
     train += [one for style, by_code in more.items() for one in named(style, by_code) if one[1] in taught]
     if stamps is not None:
-        found = tiny_stamps.stamps(stamps, lambda name: sayable(name, known))
-        train += [(f"{tiny_pictures.STAMPS}/{place}", name, path) for place, name, path in found if name]
+        found = list(tiny_stamps.stamps(stamps, lambda name: sayable(name, known)))
+        named_stamps = [(f"{tiny_pictures.STAMPS}/{place}", name, path) for place, name, path in found if name]
+        print(f"{stamps}: {len(named_stamps)} of {len(found)} stamps have names of known characters")
+        train += named_stamps
     return {"train": train, "dev": dev, "test-style": [one for one in test if one[1] in taught]}
 
 
