@@ -26,7 +26,7 @@ from xllm.modalities import MODALITIES
 from xllm.vision.encoder import VisionEncoder
 
 NAMES = Path(__file__).parent / "imagenet_zh.txt"
-COUNT = 8  # of a class
+COUNT = 4  # of a class
 PHOTOGRAPHS = 400  # to draw from
 
 
