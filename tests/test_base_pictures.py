@@ -9,14 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from corpora.test_tiny_pictures import ANIMALS, packages, stamps  # noqa: F401 - fixtures
 from PIL import Image
+from safetensors.torch import save_file
 from small_models import timm_folder
 from timm.data import ImageNetInfo
 
+from xllm.config import ModelConfig, VisionEncoderConfig
 from xllm.films import load_frames
 from xllm.manifest import iterate_manifest
+from xllm.modalities import MODALITIES
 from xllm.pictures import load_picture
+from xllm.vision.encoder import VisionEncoder
 
 COLOURS = {"猕猴桃": (20, 160, 20), "油桃": (220, 60, 10), "烙饼": (200, 180, 120)}
 SCRIPTS = Path(__file__).parents[1] / "recipes/base"
@@ -106,6 +111,39 @@ def test_a_linear_classifier_is_measured_on_an_encoder_of_a_folder(script, data,
     assert every == "2 photographs of 2 names, at most 7 each: dev 100.0%, test 50.0%"  # one test name is not taught
 
 
+def test_classes_that_no_photograph_shows_get_features_of_others(script, data, tmp_path, monkeypatch, capsys):
+    weights = timm_folder("test_efficientnet", tmp_path / "weights").state_dict()
+    weights["classifier.weight"] *= 300  # sure of what it sees
+    save_file(weights, tmp_path / "weights/model.safetensors")
+    run(script("pictures"), monkeypatch, data, tmp_path / "out")
+    standins = script("standins")
+    (tmp_path / "names.txt").write_text("0\t油桃\n1\t金鱼\n2\t鲨\n999\t水果\n", encoding="utf-8")
+    monkeypatch.setattr(standins, "NAMES", tmp_path / "names.txt")
+    (tmp_path / "units.txt").write_text("油\n桃\n金\n鱼\n水\n果")
+    arguments = ("--name", "test_efficientnet", "--units", tmp_path / "units.txt")
+    run(standins, monkeypatch, tmp_path / "out", tmp_path / "weights", *arguments)
+    rows = list(iterate_manifest(tmp_path / "out/standins-train.jsonl"))
+    assert {row["response"] for row in rows} == {"金鱼"} and len(rows) == 4
+    assert "4 rows of 1 names\nleft out: 3 of 4 classes" in capsys.readouterr().out
+    folder = str(tmp_path / "weights")
+    encoder = VisionEncoder(VisionEncoderConfig(name="test_efficientnet", pretrained=folder, classes=True)).eval()
+    config = ModelConfig(vision=encoder.config)
+    image, (photo, *_) = MODALITIES["image"], iterate_manifest(tmp_path / "out/photos-train.jsonl")
+    with torch.no_grad():
+        pixels = image.load(photo["image"][0], config, None)
+        logits = encoder.vit((pixels - encoder.mean) / encoder.std)[0]
+        wanted = encoder(pixels)[0, -2:]
+        wanted[1] = encoder.norm(encoder.mean_class(standins.exchange(logits, 1)))
+        found = [image.tokens(encoder, [image.load(row["image"][0], config, None)])[0][0, -2:] for row in rows]
+    assert any(torch.allclose(value, wanted, atol=1e-2) for value in found)
+
+
+def test_the_likeliest_class_and_another_change_places(script):
+    logits = torch.tensor([1.0, 4.0, 2.0, 0.0])
+    assert script("standins").exchange(logits, 3).tolist() == [1.0, 0.0, 2.0, 4.0]
+    assert script("standins").exchange(logits, 1).tolist() == logits.tolist()
+
+
 def test_emoji_are_drawn_once_and_one_style_is_for_tests_alone(
     script,
     data,
@@ -113,12 +151,14 @@ def test_emoji_are_drawn_once_and_one_style_is_for_tests_alone(
     stamps,  # noqa: F811
     tmp_path,
     monkeypatch,
+    capsys,
 ):
     out = tmp_path / "out"
     (tmp_path / "units.txt").write_text("\n".join(ANIMALS + "一个瓢虫"))
     monkeypatch.setattr(script("pictures"), "DEV", 0.1)
     arguments = (data, out, "--packages", packages, "--stamps", stamps, "--units", tmp_path / "units.txt")
     run(script("pictures"), monkeypatch, *arguments)
+    assert "2 of 5 stamps have names of known characters" in capsys.readouterr().out
     rows = {part: list(iterate_manifest(out / f"emoji-{part}.jsonl")) for part in ("train", "dev", "test-style")}
     styles = {part: {row["id"].partition("/")[0] for row in found} for part, found in rows.items()}
     assert styles["test-style"] == {"openmoji"} and not styles["train"] & styles["test-style"]

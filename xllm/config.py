@@ -132,6 +132,9 @@ class VisionEncoderConfig(Transformer):
     blocks: PositiveInt | None = Field(
         None, description="of a vision transformer: stop after this many (ViT-g: 39); none: all"
     )
+    classes: bool = Field(
+        False, description="of a named model, no transformer: one more token of what its classifier says"
+    )
     size: PositiveInt | None = Field(
         None, description="side of the square image, in pixels; none: the named model's own, or 224"
     )

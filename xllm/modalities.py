@@ -66,12 +66,15 @@ def _film_interface(config: ModelConfig, encoder: nn.Module, llm_width: int) -> 
 
 
 def _image(source: Path, config: ModelConfig, generator: torch.Generator | None) -> Tensor:
-    """One picture as one frame: [1, 3, H, W] in 0..1."""
+    """One picture as one frame: [1, 3, H, W] in 0..1; or what stands in for it, [1, 2, D]."""
     import torch
 
     from xllm.features import picture_features, redraw
     from xllm.pictures import load_picture
+    from xllm.vision.standins import is_stand_in, load_stand_in
 
+    if is_stand_in(source):
+        return load_stand_in(source)
     pixels = picture_features(load_picture(source)[None], config.vision.size, generator)
     if generator is None or torch.rand((), generator=generator) >= config.vision.redraw:
         return pixels
@@ -87,12 +90,13 @@ def _video(source: Path, config: ModelConfig, generator: torch.Generator | None)
 
 
 def _see(encoder: nn.Module, features: list[Tensor]) -> list[Tensor]:
-    """Patch tokens [T, N, D] of each input's frames [T, 3, H, W], as one batch."""
+    """Patch tokens [T, N, D] of each input's frames [T, 3, H, W], as one batch; [1, 2, D] stand in for an image."""
     import torch
 
-    sizes = [len(frames) for frames in features]
     device = next(encoder.parameters()).device
-    return list(encoder(torch.cat(features).to(device)).split(sizes))
+    seen = [frames for frames in features if frames.dim() == 4]
+    tokens = iter(encoder(torch.cat(seen).to(device)).split([len(frames) for frames in seen]) if seen else ())
+    return [next(tokens) if x.dim() == 4 else encoder.complete(x.to(device)) for x in features]
 
 
 def _recognizer(config: ModelConfig) -> nn.Module:

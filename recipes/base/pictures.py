@@ -1,11 +1,19 @@
 """Manifests of images with Chinese names for `base`: photographs, and emoji, icons and stamps.
 
-    python recipes/base/pictures.py ../shared/data data/base --packages npm --stamps tux/usr/share/tuxpaint/stamps
+    mkdir packages && cd packages                          # 71 MB of emoji and icons, 161 MB of stamps
+    npm pack emojibase-data@17.0.0 @iconify-json/{noto@1.2.9,noto-v1@1.2.5,fxemoji@1.2.2,twemoji@1.2.5,openmoji@1.2.29}
+    npm pack @iconify-json/fluent-emoji{@1.2.7,-flat@1.2.6,-high-contrast@1.2.6} @iconify-json/emojione{,-v1}@1.2.3
+    npm pack @iconify-json/emojione-monotone@1.2.1 @lobehub/fluent-emoji-3d@1.1.0 @fontsource/noto-emoji@5.3.2
+    npm pack @iconify-json/{streamline-{emojis,color,plump-color,kameleon-color},game-icons,icon-park,hugeicons,ph}
+    npm pack @iconify-json/{tabler,lucide,fa6-solid}
+    apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb tux && cd ..
+    python recipes/base/pictures.py ../shared/data data/base --packages packages \\
+      --stamps packages/tux/usr/share/tuxpaint/stamps --units data/base/tokenizer/units.txt
 
-writes OUT/photos-{train,dev,test}.jsonl of data/photos, which are read in their tars. With --packages, where `npm pack`
-put the packages that docs/tiny.md lists, also OUT/emoji-{train,dev}.jsonl and OUT/emoji-test-style.jsonl, openmoji,
-which is in no other, with what is drawn beside in OUT/emoji/. Names of emoji are of the ideographs of --units (a
-tokenizer's units.txt), or else of GB 2312; things whose names are not are left out.
+writes OUT/photos-{train,dev,test}.jsonl of data/photos, which are read in their tars. With --packages also
+OUT/emoji-{train,dev}.jsonl and OUT/emoji-test-style.jsonl, openmoji, which is in no other, with what is drawn beside in
+OUT/emoji/. Names of emoji are of the ideographs of --units (a tokenizer's units.txt), or else of GB 2312; things whose
+names are not are left out.
 
 A photograph in `train` has two rows: its name, asked for in one of several ways, and its caption. Rows of `dev` and
 tests ask for the name in the first way; `accept` are all names that are right.
@@ -85,8 +93,10 @@ def emoji(packages: Path, stamps: Path | None, known: set[str]) -> dict[str, lis
     more |= {solid: pictures(packages, solid), lines: glyphs(packages, lines)}
     train += [one for style, by_code in more.items() for one in named(style, by_code) if one[1] in taught]
     if stamps is not None:
-        found = tiny_stamps.stamps(stamps, lambda name: sayable(name, known))
-        train += [(f"{tiny_pictures.STAMPS}/{place}", name, path) for place, name, path in found if name]
+        found = list(tiny_stamps.stamps(stamps, lambda name: sayable(name, known)))
+        named_stamps = [(f"{tiny_pictures.STAMPS}/{place}", name, path) for place, name, path in found if name]
+        print(f"{stamps}: {len(named_stamps)} of {len(found)} stamps have names of known characters")
+        train += named_stamps
     return {"train": train, "dev": dev, "test-style": [one for one in test if one[1] in taught]}
 
 

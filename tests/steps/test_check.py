@@ -29,6 +29,8 @@ def media(tmp_path):
     Image.effect_noise((64, 64), 90).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
     write_film(tmp_path / "good.mp4", shades(10))
+    np.save(tmp_path / "good.npy", np.zeros((2, 8), np.float16))
+    np.save(tmp_path / "other.npy", np.zeros(8))
     return tmp_path
 
 
@@ -47,6 +49,8 @@ ROWS = [
     {"id": "12", "image": "good.png", "history": [{"instruction": "a", "response": "b"}]},
     {"id": "13", "image": "good.png"},
     {"id": "14", "video": "good.png", "response": "天"},
+    {"id": "15", "image": "good.npy", "response": "天"},
+    {"id": "16", "image": "other.npy", "response": "天"},
 ]
 REASONS = {
     "3": "too long",
@@ -60,6 +64,7 @@ REASONS = {
     "11": "too many characters",
     "13": "no words",
     "14": "damaged",
+    "16": "damaged",
 }
 
 
@@ -77,9 +82,9 @@ def test_each_fault_has_its_reason(media):
     found = {row["id"]: row["reason"] for row in map(json.loads, sidecar(out, "dropped.jsonl").open())}
     assert found == REASONS
     kept = {row["id"]: row for row in read_rows(out)}
-    assert kept.keys() == {"1", "2", "12"} and kept["1"]["duration"] == kept["2"]["duration"] == 1.25
+    assert kept.keys() == {"1", "2", "12", "15"} and kept["1"]["duration"] == kept["2"]["duration"] == 1.25
     assert "duration" not in kept["12"]
-    assert report.failed == {"damaged": 4, "no such file": 1} and sum(report.dropped.values()) == 6
+    assert report.failed == {"damaged": 5, "no such file": 1} and sum(report.dropped.values()) == 6
     parallel, _ = checked(media, workers=2)
     assert parallel.read_bytes() == out.read_bytes()
 

@@ -1,8 +1,10 @@
 """Convolutional image encoders: frozen ones stay what they were, trained ones keep their statistics."""
 
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_models import timm_folder
@@ -25,12 +27,16 @@ def trained(world, stage, modality, *overrides):
 
 @pytest.fixture
 def interface(world, monkeypatch):
-    """A run of stage 2 beside an encoder out of a folder, named by a path from here."""
-    timm_folder("test_resnet", world / "resnet")
+    """A run of stage 2 beside an encoder out of a folder, named by a path from here, on what stands in for images."""
+    timm_folder("test_efficientnet", world / "timm")
     trained(world, 0, "text")
     monkeypatch.chdir(world)
-    vision = "model.vision={name: test_resnet, pretrained: resnet, size: 64}"
-    trained(world, 2, "image", vision, f"start_from=[{world}/run0]")
+    np.save("a.npy", np.random.default_rng(0).standard_normal((2, 256)))
+    row = {"id": "a", "image": "a.npy", "instruction": "天？", "response": "天"}
+    Path("standins.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    vision = "model.vision={name: test_efficientnet, pretrained: timm, size: 64, classes: true}"
+    data = [f"start_from=[{world}/run0]", f"train=[{world}/standins.jsonl]", "augment=false"]
+    trained(world, 2, "image", vision, *data)
     monkeypatch.chdir("/")
     return world / "run2i"
 
@@ -42,19 +48,19 @@ def tokens(model, world):
 
 
 def test_a_frozen_encoder_stays_what_it_was_and_its_run_finds_it(interface, world):
-    model, weights = XLLM.from_pretrained(interface), checkpoint.load_tensors(world / "resnet" / "model.safetensors")
+    model, weights = XLLM.from_pretrained(interface), checkpoint.load_tensors(world / "timm" / "model.safetensors")
     for name, value in model.vision.vit.state_dict().items():
         assert torch.equal(value, weights[name]), name
     card = checkpoint.read_card(interface)
-    assert card.parts == ("image",) and card.model.vision.pretrained == str(world / "resnet")
-    assert (card.model.vision.size, card.model.vision.mean) == (64, (0.5, 0.5, 0.5))
+    assert card.parts == ("image",) and card.model.vision.pretrained == str(world / "timm")
+    assert (card.model.vision.size, card.model.vision.mean) == (64, (0.485, 0.456, 0.406))
 
 
 def test_an_encoder_that_nobody_else_has_is_exported(interface, world):
     wanted = tokens(XLLM.from_pretrained(interface), world)
     counts = export(interface, world / "whole", bits=32)
     export(interface, world / "half")
-    shutil.rmtree(world / "resnet")
+    shutil.rmtree(world / "timm")
     assert counts.keys() == {"llm", "image", "vision"}
     assert checkpoint.read_card(world / "whole").model.vision.pretrained is False
     for value, same in zip(tokens(XLLM.from_pretrained(world / "whole"), world), wanted, strict=True):

@@ -120,3 +120,41 @@ def test_weights_that_are_not_the_models_are_refused(tmp_path):
     save_file(lacking, tmp_path / "model.safetensors")
     with pytest.raises(ConfigError, match='Missing key.*"bn1.running_var"'):
         VisionEncoder(VisionEncoderConfig(name="test_resnet", pretrained=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext"])
+def test_what_the_classifier_says_is_one_more_token(name):
+    torch.manual_seed(0)
+    config = VisionEncoderConfig(name=name, classes=True)
+    encoder, plain = VisionEncoder(config).eval(), VisionEncoder(config.model_copy(update={"classes": False})).eval()
+    plain.vit.load_state_dict({key: encoder.vit.state_dict()[key] for key in plain.vit.state_dict()})
+    pixels = torch.rand(2, 3, encoder.config.size, encoder.config.size)
+    with torch.no_grad():
+        out = encoder(pixels)
+        logits = encoder.vit((pixels - encoder.mean) / encoder.std)  # timm's own way to them
+        torch.testing.assert_close(out[:, :-1], plain(pixels))
+    said = sum(logits.softmax(1)[:, c, None] * encoder.vit.get_classifier().weight[c] for c in range(1000))
+    torch.testing.assert_close(out[:, -1], layer_norm(said, (encoder.width,), eps=1e-6), atol=1e-5, rtol=1e-4)
+    assert encoder.tokens == plain.tokens + 1 == out.shape[1]
+
+
+def test_features_are_completed_to_an_image():
+    encoder = VisionEncoder(VisionEncoderConfig(name="test_efficientnet", classes=True)).eval()
+    features = torch.randn(3, 2, encoder.width)
+    out = encoder.complete(features)
+    norm = layer_norm(features, (encoder.width,), eps=1e-6)
+    torch.testing.assert_close(out, torch.cat([norm[:, :1]] * (encoder.tokens - 1) + [norm[:, 1:]], 1))
+    with pytest.raises(ConfigError, match=r"\[2, 7\] features.*test_efficientnet takes \[2, 256\]"):
+        encoder.complete(torch.randn(1, 2, 7))
+    plain = VisionEncoder(VisionEncoderConfig(name="test_efficientnet"))
+    with pytest.raises(ConfigError, match="only with vision.classes"):
+        plain.complete(features)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [(SMALL, "which the encoder lacks"), (NAMED, "which 'vit_tiny_patch16_224' lacks")],
+)
+def test_a_classifier_of_something_else_is_refused(config, message):
+    with pytest.raises(ConfigError, match=f"vision.classes needs .*{message}"):
+        VisionEncoder(config.model_copy(update={"classes": True}))

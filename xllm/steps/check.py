@@ -83,5 +83,9 @@ def _stated(path: str, seconds: float) -> float:
 def _look(kind: str, path: str) -> None:
     from xllm.films import load_frames
     from xllm.pictures import load_picture
+    from xllm.vision.standins import is_stand_in, load_stand_in
 
-    load_picture(path) if kind == "image" else load_frames(path, FRAMES)
+    if kind == "video":
+        load_frames(path, FRAMES)
+    else:
+        load_stand_in(path) if is_stand_in(path) else load_picture(path)

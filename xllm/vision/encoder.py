@@ -20,13 +20,15 @@ class VisionEncoder(nn.Module):
 
     Of a vision transformer these are its patches, the class token first (paper A.3: 39 of ViT-g's 40 blocks, without
     its final norm). Of other models they are what timm's `forward_features` gives; a map of features, as of
-    convolutions, is read row by row, and its mean is the last token, which stands for the whole image.
+    convolutions, is read row by row, and its mean is the last token, which stands for the whole image. With
+    `config.classes` one more is behind: the classifier's weight vectors [D], averaged by their classes' probabilities.
     """
 
     def __init__(self, config: VisionEncoderConfig):
         """Build the model named in `config`, or a small transformer of the given sizes.
 
-        Raises ConfigError when timm does not know the name, its weights cannot be had, or it has too few blocks.
+        Raises ConfigError when timm does not know the name, its weights cannot be had, it has too few blocks, or no
+        classifier of its features where `config.classes` asks for one.
         """
         super().__init__()
         self.config = config = described(config)
@@ -38,6 +40,8 @@ class VisionEncoder(nn.Module):
             raise ConfigError(f"vision.blocks is for vision transformers, which {config.name!r} is not; leave it out")
         else:
             self.tokens = self._count()
+        if config.classes:
+            self._check_classifier()
         # ln_vision of the published systems; a wrong epsilon breaks parity with their weights (FACTS 4).
         self.norm = nn.LayerNorm(self.vit.num_features, eps=1e-6)
         mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (config.mean, config.std))
@@ -57,6 +61,14 @@ class VisionEncoder(nn.Module):
         del self.vit.blocks[blocks:]
         self.vit.norm = nn.Identity()
 
+    def _check_classifier(self) -> None:
+        name, classifier = self.config.name, None if self.config.name is None else self.vit.get_classifier()
+        if _is_transformer(self.vit) or not isinstance(classifier, nn.Linear):
+            what = "the encoder" if name is None else repr(name)
+            raise ConfigError(f"vision.classes needs a linear classifier of features, which {what} lacks")
+        if classifier.in_features != self.width:
+            raise ConfigError(f"vision.classes: the classifier of {name!r} reads no features of its")
+
     @torch.no_grad()
     def _count(self) -> int:
         """N of a model that does not say it: of one image. Raises ConfigError when it gives no tokens."""
@@ -71,11 +83,17 @@ class VisionEncoder(nn.Module):
 
     def _features(self, pixels: Tensor) -> Tensor:
         """Normalised pixels to tokens [B, N, D], before the last norm."""
-        features = self.vit.forward_features(pixels)
-        if features.dim() == 3:
-            return features
-        tokens = features.flatten(1, 2) if self._channels_last else features.flatten(2).mT
-        return torch.cat([tokens, tokens.mean(1, keepdim=True)], 1)
+        tokens = features = self.vit.forward_features(pixels)
+        if features.dim() == 4:
+            tokens = features.flatten(1, 2) if self._channels_last else features.flatten(2).mT
+            tokens = torch.cat([tokens, tokens.mean(1, keepdim=True)], 1)
+        if not self.config.classes:
+            return tokens
+        return torch.cat([tokens, self.mean_class(self.vit.forward_head(features))[:, None]], 1)
+
+    def mean_class(self, logits: Tensor) -> Tensor:
+        """The classifier's weight vectors, averaged by what `logits` [B, C] say of their classes: [B, D]."""
+        return logits.softmax(-1) @ self.vit.get_classifier().weight
 
     @property
     def _channels_last(self) -> bool:
@@ -85,6 +103,19 @@ class VisionEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels in 0..1, float [B, 3, H, W] of the configured size -> tokens [B, N, D]."""
         return self.norm(self._features((pixels - self.mean) / self.std))
+
+    def complete(self, features: Tensor) -> Tensor:
+        """Tokens [B, N, D] of images of which only the last two are known, [B, 2, D] before the last norm.
+
+        The first of these, the mean, stands for the whole map. Raises ConfigError when they are not this encoder's.
+        """
+        if not self.config.classes or features.shape[1:] != (2, self.width):
+            raise ConfigError(
+                f"{list(features.shape[1:])} features stand in for an image; {self.config.name or 'the encoder'} takes "
+                f"[2, {self.width}] that it made, and only with vision.classes"
+            )
+        mean, classes = features.split(1, 1)
+        return self.norm(torch.cat([mean.expand(-1, self.tokens - 1, -1), classes], 1))
 
 
 def described(config: VisionEncoderConfig) -> VisionEncoderConfig:
@@ -119,7 +150,7 @@ def _arguments(config: VisionEncoderConfig) -> dict[str, Any]:
 
 
 def _named(config: VisionEncoderConfig) -> nn.Module:
-    """timm's model without its classifier, which is loaded first: only then timm refuses weights that lack some."""
+    """timm's model with its classifier, or without: taken off after loading, since only then timm asks for all."""
     import timm
 
     arguments, overlay = _arguments(config), None
@@ -132,7 +163,8 @@ def _named(config: VisionEncoderConfig) -> nn.Module:
         what, remedy = f"{weights} for {config.name!r}", "give all weights of that model, as timm saves them"
     with loading(what, remedy):
         model = timm.create_model(**arguments, pretrained=bool(config.pretrained), pretrained_cfg_overlay=overlay)
-        model.reset_classifier(0)
+        if not config.classes:
+            model.reset_classifier(0)
     return model
 
 
