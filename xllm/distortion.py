@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xllm.media import SAMPLE_RATE
 
+DISTORTION = 1  # another number where what follows changes: versions computed before are others
 SPEED = 0.15  # speech is up to so much slower and lower, or faster and higher, as other vocal tracts have it
 REVERBERATION = (0.1, 0.7)  # seconds until an echo has died away by 60 dB
 SNR = (0.0, 30.0)  # dB

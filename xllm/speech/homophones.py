@@ -15,7 +15,7 @@ from xllm.speech.units import Units, syllable_parts
 
 SAME, TONE = 0.55, 0.85  # cumulative shares of what is misheard: as the same syllable, as one of another tone; the rest
 #                          as a syllable with another initial or final
-SURE, LESS = 6.0, 0.2  # how much likelier, in log, what is heard may be than its homophones; a fifth of it less likely
+SURE, LESS = 6.0, 0.2  # what is heard is up to 4.8 likelier (in log) than its likeliest homophone, or up to 1.2 less
 RARE = 10.0  # rank from which a character's frequency falls as its rank grows (Zipf); units are in order of frequency
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xllm.distortion import distort
+from xllm.distortion import DISTORTION, distort
 from xllm.errors import XLLMError
 from xllm.features import SPEEDS, augment, seeded, speech_features
 from xllm.instructions import Request, request
@@ -84,7 +84,7 @@ class ResponseExamples(Examples):
                     "what": "speech",
                     "frozen": keys["recognizer"],
                     "config": self.recognizer.config.model_dump(mode="json", exclude={"encoder": {"pretrained"}}),
-                    "view": view and (view, seed),
+                    "view": view and (view, seed, *([DISTORTION] if encoder.form == "whisper" else [])),
                 },
                 stamps,
                 lambda numbers, view=view: self._compute(numbers, view),

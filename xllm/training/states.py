@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from xllm.distortion import distort
+from xllm.distortion import DISTORTION, distort
 from xllm.errors import MediaError, XLLMError
 from xllm.features import FRAME_SHIFT, seeded, speech_features
 from xllm.media import load_audio
@@ -42,9 +42,11 @@ class States:
         row = {path: number for number, path in enumerate(self.files)}
         self._row = {item: row[path] for item, path in enumerate(paths) if path}
         stamps = [stamp(path) for path in self.files]
+        made_of = {"what": "states", "frozen": key, "depth": self.depth}
+        made_of["encoder"] = encoder.config.model_dump(mode="json", exclude={"pretrained"})
         self.versions = [
             cache.ragged(
-                {"what": "states", "frozen": key, "depth": self.depth, "version": version and (version, seed)},
+                made_of | {"version": version and (version, seed, DISTORTION)},
                 stamps,
                 lambda rows, version=version: self._compute(encoder, rows, version),
                 lambda done, total, version=version: (
