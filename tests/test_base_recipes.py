@@ -121,3 +121,33 @@ def test_jobs_for_voices_are_new_sentences_without_the_test_voices(script, data)
     (job,) = voices.more_jobs(data, said, 5)
     assert job["text"] == "我很好我很好。" and set(job["voice"]) == {"zf_xiaobei", "am_adam"}
     assert sum(job["voice"].values()) == pytest.approx(1)
+
+
+def test_told_names_are_those_of_images_and_words_of_recordings(script, tmp_path, monkeypatch):
+    told = script("told")
+    image = {"image": "a.jpg", "told": {"image": "手风琴"}}
+    rows = {
+        "photos": [
+            image | {"id": "1", "response": "手风琴"},
+            {"id": "2", "image": "a.jpg", "response": "一架手风琴。"},
+        ],
+        "emoji": [{"id": "3", "image": "b.png", "response": "月亮", "told": {"image": "月亮"}}],
+        "standins": [],
+        "real_words": [
+            {"id": str(i), "response": word} for i, word in enumerate(["你好", "月亮", "一", "北京", "你好"])
+        ],
+    }
+    for name, values in rows.items():
+        lines = "".join(json.dumps(row) + "\n" for row in values)
+        (tmp_path / f"{name}-train.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "units.txt").write_text("天\n地\na\n", encoding="utf-8")
+    monkeypatch.setattr(told, "INVENTED", 20)
+    monkeypatch.setattr(told, "DEV", 10)
+    monkeypatch.setattr("sys.argv", ["told.py", str(tmp_path)])
+    told.main()
+    both = [row for split in ("train", "dev") for row in iterate_manifest(tmp_path / f"told-{split}.jsonl")]
+    shown = {row["told"]["image"] for row in both if row["told"].get("image")}
+    assert {"手风琴", "月亮", "你好", "北京"} <= shown and "一" not in shown
+    assert all(set(name) <= set("天地") for name in shown - {"手风琴", "月亮", "你好", "北京"})
+    assert len({row["id"] for row in both}) == len(both)

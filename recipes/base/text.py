@@ -3,11 +3,11 @@
     python recipes/base/text.py ../shared/data data/base
 
 writes OUT/text-train.jsonl and text-dev.jsonl: every sentence, with its `reading` where it is all ideographs, of which
-stage 0 makes dictation; and OUT/dialogues-train.jsonl and dialogues-dev.jsonl: questions and the answers to them. The
-dialogues of zh_text lie there as sentences, some left out: what follows a question is taken for its answer where it is
-none itself, does not begin as the answer to something else, and, in SmileChat, speaks to the one who asked about
-themselves. A hundredth is dev, by a hash of the sentence. Sentences with characters outside OUT/tokenizer/units.txt
-are left out and counted. Run speech.py first. Ten minutes.
+stage 0 makes dictation; OUT/text-first-train.jsonl, about half of them; OUT/dialogues-train.jsonl and
+dialogues-dev.jsonl: questions and the answers to them. The dialogues of zh_text lie there as sentences, some left out:
+what follows a question is taken for its answer where it is none itself, does not begin as the answer to something else,
+and, in SmileChat, speaks to the one who asked about themselves. A hundredth is dev, by a hash of the sentence. Sentences
+with characters outside OUT/tokenizer/units.txt are left out and counted. Run speech.py first. Ten minutes.
 """
 
 import argparse
@@ -24,6 +24,10 @@ from xllm.files import write_jsonl_atomic
 from xllm.text import normalize, reading
 
 DEV = 100  # one sentence of so many
+FIRST = {  # one sentence of so many is of the half that a short training reads; of other sources every one
+    **{"smilechat": 8, "react_docs": 3, "vue_docs": 3, "rust_book": 3, "gnome_help": 3},
+    **dict.fromkeys(("common_voice_wiki", "cmrc2018_wikipedia", "drcd_wikipedia"), 2),
+}
 HISTORY = 2  # earlier questions that a question comes with
 _QUESTION = re.compile(r".*[？?]")
 _UNMARKED = re.compile(r".*[^。！？?!]")  # chatterbot's questions often end without a mark
@@ -36,6 +40,12 @@ _REJOINDER = re.compile(
 def is_dev(text: str) -> bool:
     """Whether a sentence is for measuring only."""
     return int(hashlib.sha256(normalize(text).encode()).hexdigest(), 16) % DEV == 0
+
+
+def is_first(name: str) -> bool:
+    """Whether a sentence is of the half that a short training reads: all that people say, less of the rest."""
+    share = FIRST.get(name.rpartition("-")[0].removesuffix(".mixed"), 1)
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % share == 0
 
 
 def answers(source: str, question: str, answer: str) -> bool:
@@ -102,6 +112,8 @@ def main() -> None:
                 name = f"{kind}-{'dev' if held_out else 'train'}"
                 parts[name].append(row)
                 counts[name][source] += 1
+    counts["text-first-train"] = Counter()  # as above, by `FIRST`
+    parts["text-first-train"] = [row for row in parts["text-train"] if is_first(row["id"])]
     for name, rows in parts.items():
         write(args.out / f"{name}.jsonl", rows, counts[name])
     print(f"left out for characters outside the units: {left_out.total()} sentences; {dict(+left_out)}")
