@@ -5,9 +5,9 @@
 writes OUT/text-train.jsonl and text-dev.jsonl: every sentence, with its `reading` where it is all ideographs, of which
 stage 0 makes dictation; OUT/text-first-train.jsonl, about half of them; OUT/dialogues-train.jsonl and
 dialogues-dev.jsonl: questions and the answers to them. The dialogues of zh_text lie there as sentences, some left out:
-what follows a question is taken for its answer where it is none itself, does not begin as the answer to something else,
-and, in SmileChat, speaks to the one who asked about themselves. A hundredth is dev, by a hash of the sentence. Sentences
-with characters outside OUT/tokenizer/units.txt are left out and counted. Run speech.py first. Ten minutes.
+what follows a question is taken for its answer where it is none itself, does not begin as the answer to something
+else, and, in SmileChat, speaks to the one who asked about themselves. A hundredth is dev, by a hash of the sentence.
+Sentences with characters outside OUT/tokenizer/units.txt are left out and counted. Run speech.py first. Ten minutes.
 """
 
 import argparse
