@@ -63,11 +63,10 @@ def check_alike(one, two):
         assert (value - two[name]).abs().mean() < 1e-5, name  # a batch left out would change each by some 1e-3
 
 
-@pytest.mark.parametrize(("cost", "odd"), [(90, 0), (50, 1)])
-def test_two_processes_are_one_that_accumulates(recipe, tmp_path, cost, odd):
-    """Also where an epoch's batches are odd in number: nobody waits, and none is left out."""
-    recipe.write_text(recipe.read_text().replace("batch_cost: 90", f"batch_cost: {cost}"))
-    assert batches(recipe) % 2 == odd
+def test_two_processes_are_one_that_accumulates(recipe, tmp_path):
+    """Where an epoch's batches are odd in number, too: nobody waits, and none is left out."""
+    recipe.write_text(recipe.read_text().replace("batch_cost: 90", "batch_cost: 50"))
+    assert batches(recipe) % 2 == 1
     for name, arguments in (("one", ["accumulate=2"]), ("two", ["--processes", "2"])):
         code, err = train(recipe, tmp_path / name, *arguments)
         assert code == 0, err
