@@ -309,7 +309,7 @@ class StageConfig(Config):
     expected: Expected | None = Field(None, description="samples, before the data are there")
     workers: NonNegativeInt = 0
     views: PositiveInt = Field(
-        1, description="of each utterance in the cache, differently augmented: stage 2, or a frozen speech encoder"
+        1, description="of each utterance in the cache, differently augmented: stage 2, or Whisper's frozen layers"
     )
     augment: bool = Field(True, description="SpecAugment and speed perturbation; crops; without, tokens are kept")
     flat_start: NonNegativeInt = Field(

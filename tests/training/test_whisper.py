@@ -65,7 +65,8 @@ def test_cached_states_of_frozen_layers_change_nothing(world, encoder):
     decoder = "model.recognizer.decoder={form: whisper, width: 16, ffn: 32, heads: 2, blocks: 1, dropout: 0.0"
     decoder += ", visual_blocks: [], linguistic_blocks: []}"
     for trains in (TRAINED, UPPER):
-        recipe = load_recipe(world / "recipe.yaml", [encoder, decoder, trains, "augment=false"], 1, "speech")
+        changes = [encoder, f"cache={world}/cache", decoder, trains, "augment=false"]
+        recipe = load_recipe(world / "recipe.yaml", changes, 1, "speech")
         run = Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None)
         examples, model = run.training.examples, run.model.model
         assert examples.states.depth == (4 if trains == TRAINED else 2)
@@ -98,7 +99,7 @@ def test_sound_without_speech_teaches_to_write_nothing(world, encoder):
 
 
 def test_versions_differ_and_are_drawn(world, encoder):
-    recipe = load_recipe(world / "recipe.yaml", [encoder, TRAINED, "views=3"], 1, "speech")
+    recipe = load_recipe(world / "recipe.yaml", [encoder, f"cache={world}/cache", TRAINED, "views=3"], 1, "speech")
     examples = Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None).training.examples
     plain = examples.load(0, None)["features"]
     drawn = [examples.load(0, seeded(number))["features"] for number in range(12)]
@@ -118,7 +119,7 @@ def test_what_upper_layers_cannot_attend_to_is_dropped_and_said(world, encoder, 
     monkeypatch.setattr("xllm.training.states.distort", lambda wave, generator: wave.repeat(2))
 
     def unusable(*overrides):
-        recipe = load_recipe(world / "recipe.yaml", [encoder, *overrides], 1, "speech")
+        recipe = load_recipe(world / "recipe.yaml", [encoder, f"cache={world}/cache", *overrides], 1, "speech")
         run = Trainer(recipe, recipe.stage(1, "speech"), torch.device("cpu"), lambda *_: None)
         return [run.training.examples.unusable(item) for item in range(len(rows))]
 

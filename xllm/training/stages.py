@@ -52,7 +52,7 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
     if config.flat_start and encoder.form == "whisper":
         raise ConfigError("flat_start is for encoders that begin from nothing; leave it 0 for Whisper's")
     states = None
-    if encoder.form == "whisper" and model.recognizer.encoder.frozen:
+    if config.cache and encoder.form == "whisper" and model.recognizer.encoder.frozen:
         whisper = model.recognizer.encoder
         key = weights_key(whisper, frozen=True)
 
