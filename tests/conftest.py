@@ -1,5 +1,6 @@
 """What several test folders share."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -66,3 +67,10 @@ def small_model(small_system, tmp_path: Path) -> Path:
     parts = checkpoint.tensors(small_system, ("recognizer", "speech", "llm"))
     checkpoint.save(tmp_path / "model", "small", small_system.config, parts)
     return tmp_path / "model"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports one of the scripts of recipes/base by its name."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "recipes/base")
+    return importlib.import_module

@@ -1,6 +1,5 @@
 """The scripts of recipes/base that make its data, on data sets of a few rows."""
 
-import importlib
 import io
 import json
 import lzma
@@ -11,15 +10,6 @@ import numpy as np
 import pytest
 
 from xllm.manifest import iterate_manifest
-
-SCRIPTS = Path(__file__).parents[1] / "recipes/base"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Imports one of the scripts."""
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module
 
 
 @pytest.fixture
