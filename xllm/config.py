@@ -308,6 +308,9 @@ class StageConfig(Config):
     gpus: int = Field(1, gt=0, description="that the batch is meant for, and estimates")
     expected: Expected | None = Field(None, description="samples, before the data are there")
     workers: NonNegativeInt = 0
+    depth: int | None = Field(
+        None, ge=1, description="stage 2 speech: begin from states of Whisper's layers below, which stage 1 has cached"
+    )
     views: PositiveInt = Field(
         1, description="of each utterance in the cache, differently augmented: stage 2, or Whisper's frozen layers"
     )

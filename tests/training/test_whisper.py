@@ -81,6 +81,29 @@ def test_cached_states_of_frozen_layers_change_nothing(world, encoder):
             torch.testing.assert_close(cached[name], value, atol=2e-2, rtol=2e-2)  # states are kept in 16 bits
 
 
+def test_stage_two_goes_on_from_the_states_that_stage_one_has_cached(world, encoder, monkeypatch):
+    """Token vectors are those of the sound itself, and nothing of the lower layers is computed again."""
+    cached = [encoder, f"cache={world}/cache"]
+
+    def trainer(stage, modality, *overrides):
+        recipe = load_recipe(world / "recipe.yaml", [*cached, *overrides], stage, modality)
+        return Trainer(recipe, recipe.stage(stage, modality), torch.device("cpu"), lambda *_: None)
+
+    trainer(1, "speech", UPPER[:-1] + ",recognizer.decoder]", "epochs=1", "views=2").run()
+    trainer(0, "text", "epochs=1").run()
+    plain = trainer(2, "speech", "views=2").training.examples
+    with pytest.raises(ConfigError, match="depth is 5, Whisper's encoder has 4"):
+        trainer(2, "speech", "depth=5")
+    monkeypatch.setattr("xllm.training.states.load_audio", lambda path: pytest.fail(f"reads {path}"))
+    examples = trainer(2, "speech", "views=2", "depth=2").training.examples
+    items = [item for item in range(len(examples)) if not examples.unusable(item)]
+    assert items
+    for item in items:
+        tokens, same = (e.load(item, None)["tokens"]["speech"][0] for e in (examples, plain))
+        torch.testing.assert_close(tokens, same, atol=2e-2, rtol=2e-2)  # states are kept in 16 bits
+    assert len(examples.views) == 2 and len(examples.states.versions) == 2
+
+
 def test_sound_without_speech_teaches_to_write_nothing(world, encoder):
     """Also in a batch of nothing else; a row that lacks a response is still none."""
     rows = [{"id": f"n{i}", "speech": f"{i}.wav", "response": ""} for i in range(4)] + [{"id": "x", "speech": "5.wav"}]

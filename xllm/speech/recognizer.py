@@ -75,25 +75,28 @@ class Recognizer(nn.Module):
         elif config.ctc_weight:
             self.ctc = nn.Linear(width, len(units.characters))
 
-    def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
-        """Fbank [B, F, mels] of `lengths` [B] to CIF vectors."""
-        frames = Foreign(*self.encoder(features, lengths))
+    def encode(self, features: Tensor, lengths: Tensor, depth: int = 0) -> Encoded:
+        """Fbank [B, F, mels] of `lengths` [B] to CIF vectors; of a `depth` above 0 as in `losses`."""
+        frames = Foreign(*self.encoder(features, lengths, *([depth] if depth else [])))
         return Encoded(self.cif(*frames), frames)
 
-    def encode_all(self, features: list[Tensor]) -> Encoded:
+    def encode_all(self, features: list[Tensor], depth: int = 0) -> Encoded:
         """`encode` of fbanks [F, mels] of several lengths, as one batch."""
         device = next(self.parameters()).device
         lengths = torch.tensor([len(f) for f in features], device=device)
-        return self.encode(pad_sequence(features, batch_first=True).to(device), lengths)
+        return self.encode(pad_sequence(features, batch_first=True).to(device), lengths, depth)
 
     @torch.inference_mode()
-    def hear(self, features: list[Tensor]) -> list[Tensor]:
-        """Token vectors [L, D] of each utterance's fbank [F, mels]: what the speech interface reads."""
+    def hear(self, features: list[Tensor], depth: int = 0) -> list[Tensor]:
+        """Token vectors [L, D] of each utterance's fbank [F, mels]: what the speech interface reads.
+
+        Of a `depth` above 0 they are states, as in `losses`.
+        """
         order = sorted(range(len(features)), key=lambda i: len(features[i]))
         vectors: dict[int, Tensor] = {}
         for start in range(0, len(order), HEARD_AT_ONCE):
             chosen = order[start : start + HEARD_AT_ONCE]
-            out = self.encode_all([features[i] for i in chosen])
+            out = self.encode_all([features[i] for i in chosen], depth)
             tokens = self.tokens(out)
             vectors |= {i: v[:n] for i, v, n in zip(chosen, tokens, out.cif.lengths.tolist(), strict=True)}
         return [vectors[i] for i in range(len(features))]

@@ -73,11 +73,23 @@ class WhisperEncoder(nn.Module):
     @property
     def frozen(self) -> int:
         """The depth up to which nothing trains."""
-        whisper = self.whisper
-        below = [nn.ModuleList([whisper.conv1, whisper.conv2, whisper.embed_positions])]
-        below += [*whisper.layers, whisper.layer_norm]
-        moves = [any(p.requires_grad for p in layer.parameters()) for layer in below]
+        moves = [any(p.requires_grad for p in level.parameters()) for level in self._levels]
         return moves.index(True) if True in moves else self.whole
+
+    @property
+    def _levels(self) -> list[nn.Module]:
+        """Of depth 1 and so on."""
+        whisper = self.whisper
+        return [
+            nn.ModuleList([whisper.conv1, whisper.conv2, whisper.embed_positions]),
+            *whisper.layers,
+            whisper.layer_norm,
+        ]
+
+    def above(self, depth: int) -> set[str]:
+        """Names of the parameters that states of this depth do not depend on."""
+        found = {id(p) for level in self._levels[depth:] for p in level.parameters()}
+        return {name for name, p in self.named_parameters() if id(p) in found}
 
     def forward(self, features: Tensor, lengths: Tensor, depth: int = 0) -> tuple[Tensor, Tensor]:
         """Encode Whisper's log-mel [B, F, mels] of `lengths` [B] frames, or what `lower` made of it.

@@ -1,6 +1,6 @@
 """What stages 2 and 3 feed the model: instructions about any media, and responses."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xllm.distortion import DISTORTION, distort
-from xllm.errors import XLLMError
+from xllm.errors import MediaError, XLLMError
 from xllm.features import SPEEDS, augment, seeded, speech_features
 from xllm.instructions import Request, request
 from xllm.media import load_audio
@@ -22,6 +22,7 @@ from xllm.training.cache import Cache
 from xllm.training.examples import Examples
 from xllm.training.fbanks import Fbanks, Progress, stamp
 from xllm.training.looks import Looks
+from xllm.training.states import States
 
 
 class ResponseExamples(Examples):
@@ -50,11 +51,13 @@ class ResponseExamples(Examples):
         fbanks: bool = False,
         varied: bool = False,
         progress: Progress | None = None,
+        states: Callable[[Sequence[str | None]], States] | None = None,
     ):
         """Samples of a stage that is `about` some modalities.
 
         Tokens of speech, and with `once` of all media, are kept in `cache`; `keys` stand for the encoders' weights.
-        With `fbanks`, these are kept, too. With `varied`, the wording of an instruction is drawn.
+        With `fbanks`, these are kept, too. With `varied`, the wording of an instruction is drawn. With `states`, which
+        makes them for the paths, tokens are made from these and their versions.
         """
         super().__init__(manifests)
         self.model, self.about, self.augment, self.seed, self.varied = model, about, augment, seed, varied
@@ -76,7 +79,8 @@ class ResponseExamples(Examples):
         self.homophones = Homophones(self.units) if heard else None
         encoder = self.recognizer.config.encoder
         speeds = SPEEDS if views > 1 and encoder.form == "conformer" else (1.0,)
-        self.fbanks = Fbanks(speech, encoder, speeds, cache if fbanks else None, progress)
+        self.states = states and states(speech)
+        self.fbanks = Fbanks(speech, encoder, speeds, cache if fbanks and not states else None, progress)
         stamps = [stamp(speech[item]) for item in self.spoken]
         self.views = [
             cache.ragged(
@@ -85,6 +89,7 @@ class ResponseExamples(Examples):
                     "frozen": keys["recognizer"],
                     "config": self.recognizer.config.model_dump(mode="json", exclude={"encoder": {"pretrained"}}),
                     "view": view and (view, seed, *([DISTORTION] if encoder.form == "whisper" else [])),
+                    **({"depth": self.states.depth} if self.states else {}),
                 },
                 stamps,
                 lambda numbers, view=view: self._compute(numbers, view),
@@ -102,12 +107,18 @@ class ResponseExamples(Examples):
                 features[number] = self._features(self.spoken[number], view, seeded(self.seed, view, number))
             except XLLMError as error:
                 failed[number] = error
-        vectors = dict(zip(features, self.recognizer.hear(list(features.values())), strict=True)) if features else {}
+        depth = self.states.depth if self.states else 0
+        vectors = self.recognizer.hear(list(features.values()), depth) if features else []
+        vectors = dict(zip(features, vectors, strict=True))
         for number in numbers:
             yield failed[number] if number in failed else vectors[number]
 
     def _features(self, item: int, view: int, generator: torch.Generator) -> Tensor:
-        """What the recogniser is fed; view 0 is the recording."""
+        """What the recogniser is fed; view 0 is the recording. Raises XLLMError when it cannot be used."""
+        if self.states:
+            if reason := self.states.failed(item):
+                raise MediaError(reason)
+            return self.states.version(view, item)
         encoder = self.fbanks.encoder
         if view and encoder.form == "whisper":
             return speech_features(distort(load_audio(self.fbanks.paths[item]), generator), encoder)

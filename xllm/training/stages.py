@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -53,13 +53,8 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         raise ConfigError("flat_start is for encoders that begin from nothing; leave it 0 for Whisper's")
     states = None
     if config.cache and encoder.form == "whisper" and model.recognizer.encoder.frozen:
-        whisper = model.recognizer.encoder
-        key = weights_key(whisper, frozen=True)
-
-        def states(paths):
-            views = config.views if training and config.augment else 1
-            return States(paths, whisper, key, views, recipe.seed, _cache(config), progress)
-
+        versions = config.views if training and config.augment else 1
+        states = _states(model, recipe, config, model.recognizer.encoder.frozen, versions, progress)
     return SpeechExamples(
         manifests,
         model.recognizer.units,
@@ -72,12 +67,27 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
     )
 
 
+def _states(model: XLLM, recipe: Recipe, config: StageConfig, depth: int, versions: int, progress) -> Callable:
+    """Of a list of paths, what the lower layers of Whisper make of each."""
+    whisper = model.recognizer.encoder
+    key = weights_key(whisper, whisper.above(depth))
+    return lambda paths: States(paths, whisper, depth, key, versions, recipe.seed, _cache(config), progress)
+
+
 def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
+    views = config.views if training else 1
+    states = None
+    if config.depth and hasattr(model, "recognizer"):
+        if recipe.model.recognizer.encoder.form != "whisper":
+            raise ConfigError("depth is of Whisper's encoder; leave it out")
+        if config.depth > model.recognizer.encoder.whole:
+            raise ConfigError(f"depth is {config.depth}, Whisper's encoder has {model.recognizer.encoder.whole}")
+        states = _states(model, recipe, config, config.depth, views, progress)
     return ResponseExamples(
         manifests,
         model,
         tuple(MODALITIES) if config.modality == "all" else (config.modality,),
-        config.views if training else 1,
+        views,
         training and config.augment,
         recipe.seed,
         _cache(config),
@@ -90,6 +100,7 @@ def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trai
         config.cache is not None,
         training and config.stage == 3,
         progress,
+        states,
     )
 
 
@@ -118,12 +129,11 @@ STAGES: dict[tuple[int, str], Stage] = {
 }
 
 
-def weights_key(part: nn.Module, frozen: bool = False) -> str:
-    """A hash of a part's weights, or of its frozen ones: what was computed with other weights must not be reused."""
+def weights_key(part: nn.Module, without: Collection[str] = ()) -> str:
+    """A hash of a part's weights, some left out: what was computed with other weights must not be reused."""
     digest = hashlib.sha256()
-    moves = {name for name, value in part.named_parameters() if value.requires_grad and frozen}
     for name, value in sorted(part.state_dict().items()):
-        if name in moves:
+        if name in without:
             continue
         digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()

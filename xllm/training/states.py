@@ -19,7 +19,7 @@ MASK, MASKS = 0.16, 2  # seconds that a mask hides at most, about a character, a
 
 
 class States:
-    """States [W, D] of the encoder at the depth up to which it is frozen, by item number and version.
+    """States [W, D] of the encoder at a depth up to which it is frozen, by item number and version.
 
     Version 0 is the recording, the others are distorted (`xllm.distortion`). Where layers are left that attend to the
     states, none may be longer than Whisper's window.
@@ -29,14 +29,15 @@ class States:
         self,
         paths: Sequence[str | None],
         encoder: WhisperEncoder,
+        depth: int,
         key: str,
         versions: int,
         seed: int,
         cache: Cache,
         progress: Progress | None = None,
     ):
-        """`key` stands for the weights of the frozen layers."""
-        self.seed, self.depth = seed, encoder.frozen
+        """`key` stands for the weights up to `depth`."""
+        self.seed, self.depth = seed, depth
         self.rate = encoder.rate if self.depth == encoder.whole else STRIDE  # fbank frames a state
         self.files = list(dict.fromkeys(path for path in paths if path))
         row = {path: number for number, path in enumerate(self.files)}
@@ -89,11 +90,15 @@ class States:
         """Fbank frames of the item as it was recorded, in whole states."""
         return self.versions[0].length(self._row[item]) * self.rate
 
+    def version(self, number: int, item: int) -> Tensor:
+        """The item's states in one version."""
+        return self.versions[number][self._row[item]]
+
     def load(self, item: int, generator: torch.Generator | None) -> Tensor:
         """The item's states; with a generator those of a version that is drawn, a part of them hidden."""
         if generator is None:
-            return self.versions[0][self._row[item]]
-        states = self.versions[int(torch.randint(len(self.versions), (), generator=generator))][self._row[item]]
+            return self.version(0, item)
+        states = self.version(int(torch.randint(len(self.versions), (), generator=generator)), item)
         widest = round(MASK / (FRAME_SHIFT * self.rate))
         for _ in range(MASKS):
             width = int(torch.randint(0, widest + 1, (), generator=generator))
