@@ -231,8 +231,9 @@ class XLLM(nn.Module):
 
         Encoder and LLM each take `batch_size` of them at a time, waves of like lengths together.
         `cif` reads the recogniser's own decoder; `xllm` lets the LLM write (paper Table 4's two rows), with `drafts` by
-        verifying what the recogniser has written: the same text in fewer passes. Raises ConfigError for another engine
-        or when the checkpoint lacks the engine's parts.
+        verifying what the recogniser has written: the same text in fewer passes. Where the recogniser's text scores
+        less than its `floor`, none is written. Raises ConfigError for another engine or when the checkpoint lacks the
+        engine's parts.
         """
         if engine not in ENGINES:
             raise ConfigError(f"unknown engine {engine!r}: use {' or '.join(ENGINES)}")
@@ -247,13 +248,16 @@ class XLLM(nn.Module):
             vectors, tokens = self._listen([waves[n] for n in chosen], [sights[n] for n in chosen], engine == "xllm")
             heard |= zip(chosen, vectors, strict=True)
             timed |= zip(chosen, tokens, strict=True)
+        scores = {number: Transcript.of(tokens).score for number, tokens in timed.items()}
+        clear = [number for number in order if scores[number] >= self.recognizer.config.floor]
         if engine == "xllm":
-            unsure = [number for number in order if not self._sure(timed[number])]
+            unsure = [number for number in clear if not self._sure(timed[number])]
             texts = ["".join(token.text for token in timed[n]) for n in unsure]
             answers = self._answers([heard[n] for n in unsure], [sights[n] for n in unsure], texts, batch_size)
             for number, answer in zip(unsure, answers, strict=True):
                 timed[number] = align(*self._characters(answer), timed[number])
-        return [Transcript.of(timed[number]) for number in range(len(waves))]
+        written = {number: Transcript.of(timed[number]) for number in clear}
+        return [written.get(number) or Transcript("", score=scores[number]) for number in range(len(waves))]
 
     def _listen(
         self, waves: Sequence[Tensor], sights: Sequence[Sight | None], vectors: bool

@@ -62,9 +62,11 @@ class _Job:
     def outcome(self, engine: str) -> Recording | XLLMError:
         if self.error is not None:
             return self.error
-        ordered = [self.segments[i] for i in sorted(self.segments) if self.segments[i].text]
+        ordered = [self.segments[i] for i in sorted(self.segments)]
+        written = [segment for segment in ordered if segment.text]
         lost = [(round(start, 3), round(end, 3)) for start, end in self.lost]
-        return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, ordered, lost)
+        unclear = [(segment.start, segment.end) for segment in ordered if not segment.text and segment.score < 1]
+        return Recording(self.source.id, self.source.path, round(self.duration, 3), engine, written, lost, unclear)
 
 
 def context_kinds(sources: Iterable[Source]) -> set[str]:

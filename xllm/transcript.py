@@ -18,7 +18,10 @@ class Token:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of one stretch of audio. `score` is the exponential of the mean token log-probability."""
+    """The text of one stretch of audio. `score` is the exponential of the mean token log-probability.
+
+    Without a text its score is 1 where nothing was heard, and that of what was heard where it was too low.
+    """
 
     text: str
     tokens: list[Token] = field(default_factory=list)
@@ -49,6 +52,7 @@ class Recording:
     """One input file, transcribed. No speech in it is no segments and empty text.
 
     `lost` are the stretches, from second to second, that damage has cost: they are silence in what was transcribed.
+    `unclear` are those in which something was heard that is hardly speech: noise, music, another language.
     """
 
     id: str
@@ -57,6 +61,7 @@ class Recording:
     engine: str
     segments: list[Segment]
     lost: list[Lost] = field(default_factory=list)
+    unclear: list[Lost] = field(default_factory=list)
 
     @property
     def text(self) -> str:

@@ -98,6 +98,9 @@ def recognise(
             if failure or lost:
                 failed += 1
                 note(f"error: {failure or f'{outcome.path}: {describe(lost)}; the rest is written'}")
+            if not failure and outcome.unclear:
+                places = ", ".join(f"{start:.2f}-{end:.2f}" for start, end in outcome.unclear)
+                note(f"{outcome.path}: no clear speech at {places} s, left out")
     if collected:
         result(to_json(collected, indent=2) + "\n")
     if failed:

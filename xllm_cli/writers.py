@@ -23,6 +23,7 @@ def as_dict(recording: Recording) -> dict:
         "engine": recording.engine,
         "segments": [asdict(segment) for segment in recording.segments],
         "lost": recording.lost,
+        "unclear": recording.unclear,
     }
 
 

@@ -258,6 +258,23 @@ def test_a_damaged_input_is_written_said_and_not_done(xllm, small_model, tmp_pat
         assert (tmp_path / "out" / "cut.mp3.jsonl").exists()
 
 
+def test_what_is_hardly_speech_is_left_out_and_said(xllm, small_model, sound):
+    """Below the system's floor there is no text by either engine, and standard error says where."""
+    card = small_model / "config.yaml"
+    inputs = ["asr", sound / "a" / "x.opus", sound / "quiet.wav", "--model", small_model, "-f", "jsonl"]
+    heard = [json.loads(line) for line in xllm(*inputs, "--engine", "cif")[1].splitlines()]
+    assert heard[0]["text"] and heard[0]["unclear"] == []
+    card.write_text(card.read_text().replace("floor: 0.0", "floor: 0.999"), encoding="utf-8")
+    stretches = [[segment["start"], segment["end"]] for segment in heard[0]["segments"]]
+    for engine in ("cif", "xllm"):
+        code, out, err = xllm(*inputs, "--engine", engine)
+        loud, quiet = map(json.loads, out.splitlines())
+        assert code == 0 and loud["text"] == quiet["text"] == "" and loud["segments"] == []
+        assert loud["unclear"] == stretches and quiet["unclear"] == []
+        (line,) = err.splitlines()
+        assert "a/x.opus: no clear speech at" in line and f"{stretches[0][0]:.2f}-{stretches[0][1]:.2f}" in line
+
+
 def test_a_track_is_chosen(xllm, small_model, tmp_path):
     path = write_tracks(tmp_path / "a.mp4", [(tone(1.0), 0.0)], [(tone(3.0), 0.0)], codec="aac")
     lengths = []

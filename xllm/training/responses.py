@@ -87,7 +87,7 @@ class ResponseExamples(Examples):
                 {
                     "what": "speech",
                     "frozen": keys["recognizer"],
-                    "config": self.recognizer.config.model_dump(mode="json", exclude={"encoder": {"pretrained"}}),
+                    "config": self.recognizer.config.model_dump(mode="json", exclude={"encoder": {"pretrained"}, "floor": True}),
                     "view": view and (view, seed, *([DISTORTION] if encoder.form == "whisper" else [])),
                     **({"depth": self.states.depth} if self.states else {}),
                 },
