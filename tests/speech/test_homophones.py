@@ -37,16 +37,17 @@ def test_a_share_is_misheard_and_it_can_be_had_again(homophones):
     assert homophones.mishear(ids, seeded(2), 0.0) == ids
 
 
-def test_probabilities_are_of_homophones_and_mostly_right(homophones):
-    ids = UNITS.encode("时" * 400 + "a")
-    p = homophones.probabilities(ids, seeded(3))
-    assert p.shape == (401, len(UNITS.characters))
-    torch.testing.assert_close(p.sum(1), torch.ones(401))
-    alike = UNITS.encode("是时师")
-    assert p[:400, alike].sum(1).min() > 0.999
-    right = (p[:400].argmax(1) == ids[0]).float().mean()
-    assert 0.6 < right < 0.99
-    assert p[400, ids[400]] == 1.0
+def test_probabilities_are_of_what_sounds_alike_and_mostly_right(homophones):
+    ids = UNITS.encode("时" * 20 + "a")
+    p = torch.stack([homophones.probabilities(ids, seeded(number)) for number in range(40)])
+    assert p.shape == (40, 21, len(UNITS.characters))
+    torch.testing.assert_close(p.sum(-1), torch.ones(40, 21))
+    assert p[:, :20, UNITS.encode("是时师")].sum(-1).min() > 0.999, "they share their initial, which others do not"
+    right = p[:, :20].argmax(-1) == ids[0]
+    assert 0.7 < right.float().mean() < 0.99
+    assert p[:, :20][right].max(-1).values.median() > p[:, :20][~right].max(-1).values.median()
+    assert (p[:, :20][~right][:, ids[0]] > 0.02).float().mean() > 0.5, "what was said is often the second"
+    assert (p[:, 20, ids[20]] == 1.0).all()
     sure = homophones.probabilities(ids)
     assert (sure.max(1).values == 1).all() and sure.argmax(1).tolist() == ids
 

@@ -15,7 +15,10 @@ from xllm.speech.units import Units, syllable_parts
 
 SAME, TONE = 0.55, 0.85  # cumulative shares of what is misheard: as the same syllable, as one of another tone; the rest
 #                          as a syllable with another initial or final
-SURE, LESS = 6.0, 0.2  # what is heard is up to 4.8 likelier (in log) than its likeliest homophone, or up to 1.2 less
+MISHEARD = 0.5  # at most this share of a text that stands in for speech
+# How much likelier, in log, what is heard is at most than all else: when right, and when wrong; and then than what was
+# said. So are the probabilities of the first recogniser on recordings it had not learned from (docs/decisions.md).
+SURE, WRONG, SECOND = 11.0, 3.8, 6.5
 RARE = 10.0  # rank from which a character's frequency falls as its rank grows (Zipf); units are in order of frequency
 
 
@@ -68,21 +71,27 @@ class Homophones:
             heard[place] = self._draw(pool, generator)
         return heard
 
-    def probabilities(self, ids: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """What a recogniser that heard the characters `ids` [L] might say: [L, V], of them and their homophones.
+    def probabilities(self, said: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """What a recogniser might make of the characters `said` [L]: [L, V], of what it hears and what sounds alike.
 
-        With a generator it is now sure, now not; without one it is as sure as it can be.
+        With a generator some are misheard, and it is now sure, now not; without one it is right and sure.
         """
-        out = torch.zeros(len(ids), self.size)
-        for place, heard in enumerate(ids):
-            if generator is None or not self.readings[heard]:
-                out[place, heard] = 1.0
+        out = torch.zeros(len(said), self.size)
+        share = MISHEARD * float(torch.rand((), generator=generator)) if generator else 0.0
+        heard = self.mishear(said, generator, share) if generator else said
+        for place, (meant, first) in enumerate(zip(said, heard, strict=True)):
+            if generator is None or not self.readings[first]:
+                out[place, first] = 1.0
                 continue
-            syllable = self.readings[heard][0]
-            pool = self._toneless[syllable[:-1]]
-            sure, prior = torch.rand(2, generator=generator).tolist()
+            prior, sure, second = torch.rand(3, generator=generator).tolist()
+            syllables = self.readings[first]
+            pools = [self._toneless[syllable[:-1]] for c in {first, meant} for syllable in self.readings[c]]
+            pool = torch.cat(pools).unique()
             logits = 2 * prior * self._frequency[pool].log() + torch.randn(len(pool), generator=generator)
-            logits = logits + 2.0 * torch.isin(pool, self._same[syllable])
-            own = logits.max() + SURE * (sure - LESS)
-            out[place, pool] = torch.where(pool == heard, own, logits).softmax(0)
+            logits = logits + 2.0 * torch.isin(pool, self._same[syllables[0]])
+            logits = logits - logits.logsumexp(0)
+            own = (SURE if first == meant else WRONG) * sure
+            if first != meant:  # which is then often the second
+                logits = torch.where(pool == meant, own - SECOND * second, logits)
+            out[place, pool] = torch.where(pool == first, own, logits).softmax(0)
         return out

@@ -16,7 +16,6 @@ from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.prompt import fill
 from xllm.speech.homophones import Homophones
-from xllm.speech.units import MISHEARD
 from xllm.text import normalize
 from xllm.training.cache import Cache
 from xllm.training.examples import Examples
@@ -192,9 +191,7 @@ class ResponseExamples(Examples):
             view = int(torch.randint(len(self.views), (), generator=generator)) if generator else 0
             return self.views[view][self._number[item]]
         if self.homophones:
-            ids = self.units.encode(row["response"])
-            ids = self.homophones.mishear(ids, generator, MISHEARD) if generator else ids
-            return self.homophones.probabilities(ids, generator)
+            return self.homophones.probabilities(self.units.encode(row["response"]), generator)
         ids = self.units.encode_reading(row["reading"])
         if generator:
             ids = self.units.mishear(ids, generator)
