@@ -94,7 +94,7 @@ class RecognizerConfig(Config):
     quantity_weight: NonNegativeFloat = 1.0
     ctc_weight: NonNegativeFloat = 0.25
     syllable_weight: NonNegativeFloat = Field(1.0, description="cross-entropy of syllables, when the decoder has them")
-    floor: Share = Field(0.0, description="sound whose text scores less is taken for no speech, and said to be left out")
+    floor: Share = Field(0.0, description="sound whose text scores less is no clear speech and has none")
 
     @model_validator(mode="after")
     def _whispers_blocks_attend_to_frames(self):

@@ -81,12 +81,13 @@ class ResponseExamples(Examples):
         self.states = states and states(speech)
         self.fbanks = Fbanks(speech, encoder, speeds, cache if fbanks and not states else None, progress)
         stamps = [stamp(speech[item]) for item in self.spoken]
+        made_of = self.recognizer.config.model_dump(mode="json", exclude={"encoder": {"pretrained"}, "floor": True})
         self.views = [
             cache.ragged(
                 {
                     "what": "speech",
                     "frozen": keys["recognizer"],
-                    "config": self.recognizer.config.model_dump(mode="json", exclude={"encoder": {"pretrained"}, "floor": True}),
+                    "config": made_of,
                     "view": view and (view, seed, *([DISTORTION] if encoder.form == "whisper" else [])),
                     **({"depth": self.states.depth} if self.states else {}),
                 },
