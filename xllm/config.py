@@ -309,6 +309,9 @@ class StageConfig(Config):
     gpus: int = Field(1, gt=0, description="that the batch is meant for, and estimates")
     expected: Expected | None = Field(None, description="samples, before the data are there")
     workers: NonNegativeInt = 0
+    answers: bool = Field(
+        True, description="stages 2 and 3: false trains on text_weight's pull alone, without a pass of the LLM"
+    )
     depth: int | None = Field(
         None, ge=1, description="stage 2 speech: begin from states of Whisper's layers below, which stage 1 has cached"
     )

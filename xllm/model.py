@@ -159,17 +159,21 @@ class XLLM(nn.Module):
         responses: Sequence[str],
         histories: Sequence[Sequence[Turn]] | None = None,
         told: Sequence[Mapping[str, str]] = (),
+        answers: bool = True,
     ) -> dict[str, Tensor]:
         """Stages 2 and 3: loss of the answers (paper 3.2.2, 3.2.3), each sample with any media.
 
         They come as `tokens` where they were computed before, as `features` where not. With an interface's
-        `text_weight`, its embeddings are also drawn towards the LLM's own for the words that `told` gives for them.
+        `text_weight`, its embeddings are also drawn towards the LLM's own for the words that `told` gives for them;
+        without `answers` this is all, and costs no pass of the LLM.
         """
         encoded = self.encode(features)
         embeddings = self.embed([{**a, **b} for a, b in zip(tokens, encoded, strict=True)])
-        batch = self.prompt.build(self.llm, instructions, embeddings, responses, histories)
-        loss, wrong = self.llm.answer_loss(*batch)
-        losses = {"loss": loss, "answer": loss, "wrong": wrong}
+        losses = {"loss": torch.zeros((), device=self.device)}
+        if answers:
+            batch = self.prompt.build(self.llm, instructions, embeddings, responses, histories)
+            loss, wrong = self.llm.answer_loss(*batch)
+            losses = {"loss": loss, "answer": loss, "wrong": wrong}
         told = told or [{}] * len(embeddings)
         weights = dict.fromkeys(MODALITIES, self.config.image.text_weight) | {"speech": self.config.speech.text_weight}
         for name, weight in weights.items():

@@ -168,6 +168,21 @@ def test_what_a_picture_shows_in_words_draws_its_embeddings(world, monkeypatch):
     assert model.response_loss(*asked, told=[{"image": words}])["image text"] == 0
 
 
+def test_interfaces_may_learn_words_alone_without_the_llm(world, monkeypatch):
+    """What is not told in words is left out, and said; the LLM is only asked for embeddings."""
+    for stage, modality in ((0, "text"), (0, "image")):
+        trainer(world, stage, modality=modality).run()
+    run = trainer(world, 2, "answers=false", "epochs=1", modality="image")
+    assert set(run.training.dropped.values()) == {"nothing tells what it shows"}
+    model = run.model.model
+    monkeypatch.setattr(type(model.llm), "answer_loss", lambda *_: pytest.fail("a pass of the LLM"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run.run()
+    assert {name.split(".")[0] for name, p in model.named_parameters() if not torch.equal(before[name], p)} == {"image"}
+    with pytest.raises(ConfigError, match="answers: false"):
+        trainer(world, 1, "answers=false")
+
+
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(world):
     def start(output, pause, resume):
         overrides = [f"output={world}/{output}", "epochs=3"]

@@ -82,6 +82,14 @@ def test_stage_three_takes_all_of_a_row_and_varies_the_wording(examples):
     assert varied.load(4, torch.Generator().manual_seed(1))["instruction"] == "天？"
 
 
+def test_only_what_is_to_be_written_stands_for_speech_in_words(world, examples):
+    with (world / "rows.jsonl").open("a", encoding="utf-8") as rows:
+        quiz = {"id": "quiz", "speech": "2.wav", "instruction": INSTRUCTIONS["spoken"][0], "response": "天"}
+        rows.write("\n" + json.dumps(quiz))
+    loaded, _ = usable(examples("speech"))
+    assert loaded["sentence"]["told"] == {"speech": "天地的人是ithas9000rooms"} and loaded["quiz"]["told"] == {}
+
+
 def test_the_llm_learns_to_say_what_is_written(examples):
     """Punctuation, spaces, line breaks and case are in the targets, and nothing else is."""
     stage = examples("speech")

@@ -10,7 +10,7 @@ from torch import Tensor
 from xllm.distortion import DISTORTION, distort
 from xllm.errors import MediaError, XLLMError
 from xllm.features import SPEEDS, augment, seeded, speech_features
-from xllm.instructions import Request, request
+from xllm.instructions import INSTRUCTIONS, Request, request
 from xllm.media import load_audio
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
@@ -51,15 +51,18 @@ class ResponseExamples(Examples):
         varied: bool = False,
         progress: Progress | None = None,
         states: Callable[[Sequence[str | None]], States] | None = None,
+        answers: bool = True,
     ):
         """Samples of a stage that is `about` some modalities.
 
         Tokens of speech, and with `once` of all media, are kept in `cache`; `keys` stand for the encoders' weights.
         With `fbanks`, these are kept, too. With `varied`, the wording of an instruction is drawn. With `states`, which
-        makes them for the paths, tokens are made from these and their versions.
+        makes them for the paths, tokens are made from these and their versions. Without `answers` only samples count
+        whose media are told in words.
         """
         super().__init__(manifests)
         self.model, self.about, self.augment, self.seed, self.varied = model, about, augment, seed, varied
+        self.answers = answers
         self.recognizer = getattr(model, "recognizer", None)
         self.units = self.recognizer and self.recognizer.units
         self.looks: dict[str, Looks] = {}
@@ -132,6 +135,8 @@ class ResponseExamples(Examples):
         asked = request(row, self.about)
         if isinstance(asked, str):
             return asked
+        if not self.answers and not self._told(row, asked):
+            return "nothing tells what it shows"
         for name, looks in self.looks.items():
             if reason := next((looks.failed[p] for p in asked.media.get(name, ()) if p in looks.failed), None):
                 return reason
@@ -179,11 +184,17 @@ class ResponseExamples(Examples):
             "instruction": asked.wordings[wording],
             "response": row["response"],
             "history": asked.history,
-            "told": self._told(row, shown) if shown else {"speech": normalize(row["response"])},
+            "told": self._told(row, asked),
         }
 
-    def _told(self, row: dict[str, Any], shown: Collection[str]) -> dict[str, str]:
-        """What pictures and films show in words, as far as the row tells it: as many tokens as they have embeddings."""
+    def _told(self, row: dict[str, Any], asked: Request) -> dict[str, str]:
+        """What is said, where speech is alone and to be written, or what pictures and films show, in words.
+
+        The latter as far as the row tells it, in as many tokens as they have embeddings.
+        """
+        shown = [name for name in asked.media if name != "speech"]
+        if not shown and asked.wordings[0] in INSTRUCTIONS["asr"]:
+            return {"speech": normalize(row["response"])}
         size = self.model.config.image.queries
         return {name: fill(text, size) for name, text in (row["told"] or {}).items() if text and name in shown}
 

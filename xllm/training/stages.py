@@ -101,11 +101,16 @@ def _responses(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trai
         training and config.stage == 3,
         progress,
         states,
+        config.answers,
     )
 
 
 def _response_loss(model: XLLM, batch: dict) -> dict[str, Tensor]:
     return model.response_loss(**batch)
+
+
+def _text_of_media(model: XLLM, batch: dict) -> dict[str, Tensor]:
+    return model.response_loss(**batch, answers=False)
 
 
 def _pictures(model: XLLM, recipe: Recipe, config: StageConfig, manifests, training: bool, progress) -> Examples:
@@ -170,6 +175,10 @@ def find_stage(config: StageConfig, model: ModelConfig) -> Stage:
                 raise ConfigError(
                     f"stage {config.stage} {config.modality} does not train {layer!r}, but {', '.join(stage.trains)}"
                 )
+        if not config.answers and (config.stage < 2 or config.lora):
+            raise ConfigError("answers: false is for interfaces alone, of stages 2 and 3")
+        if not config.answers:
+            stage = replace(stage, loss=_text_of_media)
         if config.lora and config.stage < 2:
             raise ConfigError(f"lora is for stages 2 and 3, which train beside a frozen LLM, not for {config.stage}")
         return replace(stage, trains=(config.trains or stage.trains) + (("lora",) if config.lora else ()))
