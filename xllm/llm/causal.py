@@ -165,7 +165,11 @@ class CausalLM(nn.Module):
 
 def _remedy(config: LLMConfig) -> str:
     """How to get the LLM that cannot be loaded."""
-    if Path(config.name).is_dir():
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(config.name)
+    except HFValidationError:  # a path
         return "give a folder that transformers loads: config.json, safetensors and the tokenizer"
     pinned = f" --revision {config.revision}" if config.revision else ""
     return (
