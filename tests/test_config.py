@@ -70,7 +70,7 @@ def test_stages_of_one_kind_are_told_apart_by_name(tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "x", "stages": {"words": stage, "speech": stage}}))
     recipe = load_recipe(tmp_path / "r.yaml", ["lr=0.5"], "words")
     assert recipe.stage("words", None).lr == 0.5 != recipe.stage("speech", None).lr
-    with pytest.raises(ConfigError, match=r"--stage words \(stage 2 speech\), --stage speech \(stage 2 speech\)"):
+    with pytest.raises(ConfigError, match=r"--stage speech \(stage 2 speech\), --stage words \(stage 2 speech\)"):
         recipe.stage(2, "speech")
 
 
