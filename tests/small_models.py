@@ -100,6 +100,36 @@ def small_bert(folder: Path, width: int = 16, positions: int = 12) -> Path:
     return folder
 
 
+def small_qwen2(folder: Path, width: int = 16) -> Path:
+    """A Qwen2 as published: bytes that merge into characters and words, a chat template, tied embeddings."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(1)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = [byte_level.pre_tokenize_str(word)[0][0] for word in (*"天地人你我他", "天地")]
+    merges = [pair for first, second, third in words[:-1] for pair in ((first, second), (first + second, third))]
+    merges.append((words[0], words[1]))
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *dict.fromkeys(a + b for a, b in merges)]
+    tokenizer = Tokenizer(
+        models.BPE({piece: number for number, piece in enumerate(pieces)}, list(dict.fromkeys(merges)))
+    )
+    tokenizer.pre_tokenizer, tokenizer.decoder = byte_level, decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(t, special=True) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    fast.save_pretrained(folder)
+    shape = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    Qwen2ForCausalLM(
+        Qwen2Config(vocab_size=len(fast), max_position_embeddings=512, tie_word_embeddings=True, **shape, **heads)
+    ).save_pretrained(folder)
+    return folder
+
+
 def small_vit(folder: Path, width: int = 16) -> Path:
     """CLIP's vision transformer as timm saves it, 224 pixels wide in 49 patches."""
     import timm

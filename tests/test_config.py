@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from xllm.config import Recipe, load_recipe, to_yaml, validate
 from xllm.errors import ConfigError
@@ -64,9 +65,18 @@ def test_files_that_are_no_recipes(tmp_path):
         load_recipe(tmp_path / "broken.yaml")
 
 
+def test_stages_of_one_kind_are_told_apart_by_name(tmp_path):
+    stage = {"stage": 2, "modality": "speech", "train": ["a"], "output": "b"}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "x", "stages": {"words": stage, "speech": stage}}))
+    recipe = load_recipe(tmp_path / "r.yaml", ["lr=0.5"], "words")
+    assert recipe.stage("words", None).lr == 0.5 != recipe.stage("speech", None).lr
+    with pytest.raises(ConfigError, match=r"--stage speech \(stage 2 speech\), --stage words \(stage 2 speech\)"):
+        recipe.stage(2, "speech")
+
+
 def test_a_stage_that_is_not_there_says_what_is():
     recipe = load_recipe(TINY)
-    with pytest.raises(ConfigError, match="--stage 1 --modality speech"):
+    with pytest.raises(ConfigError, match=r"--stage recognizer \(stage 1 speech\)"):
         recipe.stage(3, "speech")
 
 

@@ -6,10 +6,10 @@ import json
 import pytest
 import torch
 import yaml
-from small_models import with_code
+from small_models import small_qwen2, with_code
 
 from xllm import checkpoint
-from xllm.config import ContextConfig, to_yaml
+from xllm.config import ContextConfig, LLMConfig, to_yaml
 from xllm.errors import ConfigError
 from xllm.model import XLLM
 from xllm.sharing import export, model_card
@@ -149,3 +149,51 @@ def test_the_revision_in_the_cache_is_pinned_and_no_code_beside_it_runs(runs, tm
     assert checkpoint.read_card(tmp_path / "out").model.llm.revision == "abc"
     assert not (tmp_path / "ran").exists()
     assert "revision: abc" not in (runs / "config.yaml").read_text()
+
+
+@pytest.fixture
+def around_qwen(small_system, small_config, runs, tmp_path):
+    """An interface around a published language model in a folder, trained beside the recogniser of another system.
+
+    That system has a language model of its own, and an interface to it.
+    """
+    whole = tmp_path / "base"
+    export(runs, whole, bits=8)
+    model = small_config.model_copy(update={"llm": LLMConfig(name=str(small_qwen2(tmp_path / "qwen2", width=24)))})
+    torch.manual_seed(0)
+    system = XLLM(model, ("recognizer", "speech", "llm"))
+    system.recognizer.load_state_dict(small_system.recognizer.state_dict())
+    values = checkpoint.tensors(system, ("speech",))
+    checkpoint.save(tmp_path / "runs" / "third", "small-qwen", model, values, frozen=(tmp_path / "runs" / "first",))
+    return tmp_path / "runs" / "third"
+
+
+def test_interfaces_alone_are_given_away_beside_the_system_that_has_their_encoders(around_qwen, tmp_path, caplog):
+    base, out = tmp_path / "base", tmp_path / "out"
+    counts = export(around_qwen, out, bits=32, llm="Qwen/Qwen2.5-0.5B-Instruct", beside=str(base))
+    assert counts.keys() == {"speech"} and not caplog.records
+    card = (out / "README.md").read_text()
+    assert "base_model: Qwen/Qwen2.5-0.5B-Instruct" in card and f"| recognizer | frozen | {base}" in card
+    with pytest.raises(ConfigError, match="hf download Qwen/Qwen2.5-0.5B-Instruct; with a folder of it: .*--llm"):
+        XLLM.from_pretrained(out)
+
+    mine = tmp_path / "mine"  # by whom a folder has been downloaded
+    export(out, mine, bits=32, llm=str(tmp_path / "qwen2"), beside=str(base))
+    assert "others need --llm" in caplog.text
+    theirs, own = XLLM.from_pretrained(mine), XLLM.from_pretrained(around_qwen)
+    assert torch.equal(theirs.speech.adapter.weight, own.speech.adapter.weight) and theirs.llm.width == 24
+    wave = [torch.randn(16000)]
+    assert theirs.transcribe(wave, "cif")[0].text == XLLM.from_pretrained(base).transcribe(wave, "cif")[0].text
+
+
+def test_encoders_are_left_only_where_they_are_the_same(around_qwen, small_system, small_config, tmp_path):
+    with torch.no_grad():
+        small_system.recognizer.cif.conv.weight.mul_(1.5)
+    checkpoint.save(tmp_path / "b", "other", small_config, checkpoint.tensors(small_system, ("recognizer",)))
+    checkpoint.save(tmp_path / "c", "none", small_config, checkpoint.tensors(small_system, ("speech",)))
+    for beside, said in (("b", "its recognizer is another"), ("c", "none of the encoders")):
+        with pytest.raises(ConfigError, match=said):
+            export(around_qwen, tmp_path / "out", beside=str(tmp_path / beside))
+    with pytest.raises(ConfigError, match="language model is its own"):
+        export(tmp_path / "base", tmp_path / "out", llm="Qwen/Qwen2.5-0.5B-Instruct")
+    assert not (tmp_path / "out").exists()

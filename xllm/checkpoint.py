@@ -6,7 +6,7 @@ tokenizer/          units, syllables and the tiny LLM's tokenizer, when the syst
 complete            written last
 
 Every path in it stays inside (`xllm.trust`). The exception are a trainer's own runs, whose `frozen` are other runs;
-what comes from the hub may name neither these nor any other place on this machine.
+what comes from the hub may name neither these nor any other place on this machine, but models of the package.
 """
 
 import logging
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import nn
 
-from xllm.config import Config, LoRAConfig, ModelConfig, to_yaml, validate
+from xllm.config import Config, LLMConfig, LoRAConfig, ModelConfig, to_yaml, validate
 from xllm.errors import ConfigError
 from xllm.files import replacing, write_atomic
 from xllm.trust import from_hub, inside
@@ -33,6 +33,7 @@ MARK = "complete"
 WEIGHTS = "model.safetensors"
 SCALE = ":scale"  # ends the names of what rows of 8 bits are multiplied by
 WORTH = 4096  # smaller matrices are kept in 16 bits, which is next to nothing
+ENCODERS = {"recognizer", "vision"}  # parts that know nothing of a language model
 WITHOUT_EFFECT = (".cross.",)  # layers that change nothing until they are trained: a checkpoint may lack them
 TOKENIZER = (  # what a tokenizer's folder may hold: our units and names, and the files of transformers
     *(
@@ -212,6 +213,11 @@ def _download(name: str) -> Path:
         ) from None
 
 
+def fitting(card: Card, llm: LLMConfig) -> set[str]:
+    """The parts of a checkpoint that are of use around `llm`: encoders alone, where it brings another of its own."""
+    return ENCODERS & set(card.parts) if llm.name and "llm" in card.parts else set(card.parts)
+
+
 def beside(names: Iterable[str], trained: Iterable[str]) -> list[str]:
     """Those checkpoints that hold parts other than the trained ones (layers of a part: the whole part)."""
     own = {part.partition(".")[0] for part in trained}
@@ -234,9 +240,9 @@ def read_card(folder: Path) -> Card:
 
 def _check_names(path: Path, card: Card) -> None:
     """Raises ConfigError when a card that others wrote names a place on this machine, where only hub names help."""
-    if card.frozen:
+    if elsewhere := [name for name in card.frozen if _bundle(name) is None]:
         raise ConfigError(
-            f"{path}: parts of it are in other folders ({card.frozen[0]}); its owner has to publish what `xllm export` "
+            f"{path}: parts of it are in other folders ({elsewhere[0]}); its owner has to publish what `xllm export` "
             "writes, which is whole"
         )
     for text in _strings(card.model.model_dump(mode="json", exclude={"tokenizer": True, "llm": {"sizes"}})):

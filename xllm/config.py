@@ -358,12 +358,16 @@ class Recipe(Config):
     model: ModelConfig = ModelConfig()
     stages: dict[str, StageConfig] = {}
 
-    def stage(self, stage: int, modality: str | None) -> StageConfig:
-        """Return the one stage that matches; raises ConfigError with what the recipe does have."""
-        found = [s for s in self.stages.values() if s.stage == stage and modality in (None, s.modality)]
+    def stage(self, stage: int | str, modality: str | None) -> StageConfig:
+        """Return the one stage of this number or name; raises ConfigError with what the recipe does have."""
+        found = [
+            s
+            for name, s in self.stages.items()
+            if str(stage) in (name, str(s.stage)) and modality in (None, s.modality)
+        ]
         if len(found) == 1:
             return found[0]
-        have = ", ".join(f"--stage {s.stage} --modality {s.modality}" for s in self.stages.values())
+        have = ", ".join(f"--stage {name} (stage {s.stage} {s.modality})" for name, s in self.stages.items())
         asked = f"--stage {stage}" + (f" --modality {modality}" if modality else "")
         problem = "is ambiguous" if found else "is not in the recipe"
         raise ConfigError(f"{asked} {problem} {self.name!r}; it has: {have or 'no stages'}")
@@ -372,7 +376,7 @@ class Recipe(Config):
 def load_recipe(
     path: Path,
     overrides: list[str] = (),
-    stage: int | None = None,
+    stage: int | str | None = None,
     modality: str | None = None,
     every: bool = False,
 ) -> Recipe:
@@ -385,7 +389,7 @@ def load_recipe(
     borrowed = "model" not in data
     stages = data.get("stages")
     stages = stages if isinstance(stages, dict) else {}
-    chosen = [key for key, value in stages.items() if every or _is_stage(value, stage, modality)]
+    chosen = [key for key, value in stages.items() if every or _is_stage(key, value, stage, modality)]
     for override in overrides:
         key, value = parse_override(override)
         for place in _places(key.split("."), chosen, every, list(stages)):
@@ -396,8 +400,8 @@ def load_recipe(
     return validate(Recipe, data, str(path))
 
 
-def _is_stage(data: Any, stage: int | None, modality: str | None) -> bool:
-    known = isinstance(data, dict) and data.get("stage") == stage
+def _is_stage(name: str, data: Any, stage: int | str | None, modality: str | None) -> bool:
+    known = isinstance(data, dict) and str(stage) in (name, str(data.get("stage")))
     return known and modality in (None, data.get("modality", "speech"))
 
 

@@ -95,7 +95,8 @@ class XLLM(nn.Module):
         folder = checkpoint.find(folder)
         card = checkpoint.read_card(folder)
         folders = {folder: set(card.parts)}
-        folders |= {frozen: set(checkpoint.read_card(checkpoint.find(frozen)).parts) for frozen in card.frozen}
+        for frozen in card.frozen:
+            folders[frozen] = checkpoint.fitting(checkpoint.read_card(checkpoint.find(frozen)), card.model.llm)
         stored = set().union(*folders.values())
         have = stored | ({"llm"} if card.model.llm.name else set())
         fetched = card.model.vision is not None and (card.model.vision.pretrained or bool(card.model.blip2))
@@ -196,22 +197,37 @@ class XLLM(nn.Module):
         self._begin_with(self.image, self.units)
 
     def _begin_with(self, interface: nn.Module, units: Units) -> None:
-        """Only where a character is one token of the LLM; a space stands where a name has ended."""
-        written = [self.prompt.tokens(character) for character in (" ", " ", *units.characters[UNKNOWN + 1 :])]
-        if all(len(ids) == 1 for ids in written):
-            begin_with(interface.enter, interface.adapter, self.llm.embed([ids[0] for ids in written]))
+        """Only where the LLM can spell every character; a space stands where a name has ended."""
+        table = self._spelled((" ", " ", *units.characters[UNKNOWN + 1 :]))
+        if table is not None:
+            begin_with(interface.enter, interface.adapter, table)
+
+    def _spelled(self, characters: Iterable[str]) -> Tensor | None:
+        """Characters one by one, as the LLM reads them: the mean of each one's tokens, [L, D_llm].
+
+        A language model's tokens may be words or parts of a character, where interfaces have an embedding for each
+        character. None if one of them is no token at all.
+        """
+        written = [self.prompt.tokens(character) for character in characters]
+        if not all(written):
+            return None
+        tokens = self.llm.embed(list(chain.from_iterable(written))).split([len(ids) for ids in written])
+        return torch.stack([token.mean(0) for token in tokens])
 
     def _distance_to_text(self, embeddings: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
-        """Squared distance of [L, D_llm] to the LLM's embeddings of each text, relative to their size.
+        """Squared distance of [L, D_llm] to the characters of each text, relative to the size of these.
 
-        Texts that are not one LLM token for every embedding are left out.
+        Texts that have not one character for every embedding, or some that the LLM cannot spell, are left out.
         """
-        written = [self.prompt.tokens(text) for text in texts]
-        fits = [i for i, ids in enumerate(written) if ids and len(ids) == len(embeddings[i])]
-        if not fits:
-            return torch.cat(embeddings).sum() * 0.0
-        wanted = self.llm.embed([token for i in fits for token in written[i]]).to(embeddings[0])
-        return nn.functional.mse_loss(torch.cat([embeddings[i] for i in fits]), wanted) / wanted.square().mean()
+        pairs = [
+            (row, self._spelled(text)) for row, text in zip(embeddings, texts, strict=True) if len(row) == len(text)
+        ]
+        pairs = [(row, spelled) for row, spelled in pairs if spelled is not None]
+        if not pairs:
+            return torch.cat(list(embeddings)).sum() * 0.0
+        given, wanted = (torch.cat(rows) for rows in zip(*pairs, strict=True))
+        wanted = wanted.to(given)
+        return nn.functional.mse_loss(given, wanted) / wanted.square().mean()
 
     def naming_loss(self, pixels: Tensor, names: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Stage 0, image: tell pictures [B, 3, H, W] apart by their names (`Naming`)."""

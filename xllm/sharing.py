@@ -1,7 +1,8 @@
 """A trained system to give away: one folder with all that was trained, and a model card that says what it is."""
 
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -18,6 +19,8 @@ LICENCES = {  # of frozen parts that are not in the folder, by the beginning of 
     "THUDM/chatglm-6b": "ChatGLM-6B model licence: research; commercial use after registration",
     "zai-org/GLM-4": "MIT",
     "Qwen/Qwen3": "Apache 2.0",
+    "Qwen/Qwen2.5-0.5B": "Apache 2.0",
+    "Qwen/Qwen2.5-Coder-0.5B": "Apache 2.0",
     "eva_giant_patch14_clip": "MIT (EVA-CLIP)",
     "Salesforce/blip2": "MIT (its language model, which is not used, has another)",
     "openai/whisper": "Apache 2.0",
@@ -27,11 +30,26 @@ LICENCES = {  # of frozen parts that are not in the folder, by the beginning of 
 }
 
 
-def export(run: str | Path, folder: Path, *, bits: int = 16, report: Path | None = None) -> dict[str, int]:
+SAME = 0.05  # of a tensor's size: most that 8 bits change
+
+logger = logging.getLogger(__name__)
+
+
+def export(
+    run: str | Path,
+    folder: Path,
+    *,
+    bits: int = 16,
+    report: Path | None = None,
+    llm: str | None = None,
+    beside: str | None = None,
+) -> dict[str, int]:
     """Write what was trained in a run, and in the runs that it began from, to `folder`; parameters of each part.
 
     Weights have 32, 16 or 8 `bits` (`checkpoint.save`). `README.md` is a model card; `report`, text in Markdown, is
-    appended to it: measured figures, say. Raises ConfigError when the run is none, or `folder` holds something.
+    appended to it: measured figures, say. `llm` is another name for the same language model: on the hub, or a folder.
+    Encoders that the checkpoint `beside` has are left there, and it is named.
+    Raises ConfigError when the run is none, `folder` holds something, or `beside` has other encoders.
     """
     source = checkpoint.find(run)
     if folder.exists() and any(folder.iterdir()):
@@ -40,18 +58,54 @@ def export(run: str | Path, folder: Path, *, bits: int = 16, report: Path | None
     card = checkpoint.read_card(source)
     values: dict[str, Tensor] = {}
     for place in (source, *(checkpoint.find(frozen) for frozen in reversed(card.frozen))):
-        have = {name.partition(".")[0] for name in values}  # its own parts first, then what was taken last
-        own = checkpoint.read_weights(place)
-        values |= {name: value for name, value in own.items() if name.partition(".")[0] not in {*have, "naming"}}
-    if "vision" not in {name.partition(".")[0] for name in values}:
+        fits = checkpoint.fitting(checkpoint.read_card(place), card.model.llm)
+        fits -= {"naming", *map(_part, values)}  # its own parts first, then what was taken last
+        values |= {name: value for name, value in checkpoint.read_weights(place).items() if _part(name) in fits}
+    if "vision" not in set(map(_part, values)):
         values |= _encoder_from_folder(source, card.model)
+    left = {} if beside is None else dict.fromkeys(_left_beside(values, beside), beside)
+    values = {name: value for name, value in values.items() if _part(name) not in left}
+    model = _pinned(card.model if llm is None else _with_llm(card.model, llm))
+    if model.llm.name and Path(model.llm.name).is_dir():
+        logger.warning("the language model is named by a folder of this machine, %s; others need --llm", model.llm.name)
     counts: Counter[str] = Counter()
     for name, value in values.items():
-        counts[name.partition(".")[0]] += value.numel()
-    readme = model_card(card.name, card.model, counts, _trained_on(source, card), figures)
-    checkpoint.save(folder, card.name, _pinned(card.model), values, bits=bits, lora=card.lora)
+        counts[_part(name)] += value.numel()
+    readme = model_card(card.name, model, counts, _trained_on(source, card), figures, left)
+    checkpoint.save(folder, card.name, model, values, set(left.values()), bits=bits, lora=card.lora)
     write_atomic(folder / "README.md", readme)
     return dict(counts)
+
+
+def _part(name: str) -> str:
+    """Of a tensor."""
+    return name.partition(".")[0]
+
+
+def _with_llm(model: ModelConfig, name: str) -> ModelConfig:
+    if model.llm.name is None:
+        raise ConfigError(f"llm {name!r}: this system's language model is its own, and inside")
+    return model.model_copy(update={"llm": model.llm.model_copy(update={"name": name, "revision": None})})
+
+
+def _left_beside(values: dict[str, Tensor], beside: str) -> set[str]:
+    """The encoders that another checkpoint has, too; raises ConfigError when it has none, or not the same."""
+    place = checkpoint.find(beside)
+    theirs = checkpoint.read_weights(place)
+    shared = checkpoint.ENCODERS & set(checkpoint.read_card(place).parts) & set(map(_part, values))
+    if not shared:
+        raise ConfigError(f"{beside}: has none of the encoders that are to be left there")
+    for name, value in values.items():
+        if _part(name) in shared and not _alike(value, theirs.get(name)):
+            raise ConfigError(f"{beside}: its {_part(name)} is another than that of this run ({name})")
+    return shared
+
+
+def _alike(value: Tensor, other: Tensor | None) -> bool:
+    """Whether two tensors are one, but for the bits they are kept in."""
+    if other is None or value.shape != other.shape:
+        return False
+    return bool((value.float() - other.float()).norm() <= SAME * value.float().norm())
 
 
 def _encoder_from_folder(source: Path, model: ModelConfig) -> dict[str, Tensor]:
@@ -126,9 +180,13 @@ def model_card(
     counts: dict[str, int],
     data: Iterator[tuple[str, list[str]]],
     figures: str | None = None,
+    beside: Mapping[str, str] = {},
 ) -> str:
-    """A model card in the hub's form: what is inside, what is frozen and whose, what it was trained on, figures."""
-    frozen = {"llm": model.llm.name, "vision": model.vision and model.vision.name}
+    """A model card in the hub's form: what is inside, what is frozen and whose, what it was trained on, figures.
+
+    `beside` says in which other checkpoint a part is.
+    """
+    frozen = {"llm": model.llm.name, "vision": model.vision and model.vision.name, **beside}
     if "recognizer" in counts and "context" in encoders(model).values():
         captions = model.context.linguistic
         frozen |= {"context, images": model.context.visual, "context, captions": captions and captions.name}

@@ -178,9 +178,14 @@ def test_quantised_models_answer_nearly_the_same(qwen3, kind):
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="llm.name .* cannot be loaded") as caught:
-        CausalLM.build(LLMConfig(name=str(tmp_path / "none")), None)
-    assert "\n" not in str(caught.value)
+    for name, revision, remedy in (
+        (str(tmp_path / "none"), None, "give a folder that transformers loads"),
+        ("Qwen/Qwen9", None, "hf download Qwen/Qwen9; with a folder of it: model.llm.name=FOLDER"),
+        ("Qwen/Qwen9", "abc", "hf download Qwen/Qwen9 --revision abc;"),
+    ):
+        with pytest.raises(ConfigError, match=f"llm.name .* cannot be loaded .*{remedy}") as caught:
+            CausalLM.build(LLMConfig(name=name, revision=revision), None)
+        assert "\n" not in str(caught.value)
 
 
 def test_loss_by_few_rows_at_a_time_is_the_loss(small_tokenizer, monkeypatch):

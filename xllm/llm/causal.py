@@ -65,7 +65,7 @@ class CausalLM(nn.Module):
                 loaded = ChatGLM.load(folder)
             loaded.half_angles = config.half_angles
             return loaded
-        with loading(f"llm.name {config.name!r}"):
+        with loading(f"llm.name {config.name!r}", _remedy(config)):
             tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
                 config.name,
@@ -161,6 +161,21 @@ class CausalLM(nn.Module):
         """Summed cross-entropy of ids [N] after hidden states [N, D_llm], and how many are not the likeliest."""
         logits = self.head(hidden)
         return nn.functional.cross_entropy(logits, answer, reduction="sum"), (logits.argmax(-1) != answer).float().sum()
+
+
+def _remedy(config: LLMConfig) -> str:
+    """How to get the LLM that cannot be loaded."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(config.name)
+    except HFValidationError:  # a path
+        return "give a folder that transformers loads: config.json, safetensors and the tokenizer"
+    pinned = f" --revision {config.revision}" if config.revision else ""
+    return (
+        f"where the hub can be reached: hf download {config.name}{pinned}; with a folder of it: model.llm.name=FOLDER "
+        "in training, xllm export MODEL COPY --llm FOLDER for a trained one"
+    )
 
 
 def _quantization(config: LLMConfig):

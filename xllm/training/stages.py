@@ -219,9 +219,10 @@ def build(recipe: Recipe, config: StageConfig) -> StageModel:
     if recipe.model.blip2 and parts & {"vision", "image"}:  # runs in start_from come after, and count more
         loaded |= load_blip2(recipe.model.blip2, getattr(model, "vision", None), getattr(model, "image", None))
     new: list[str] = []
-    for folder in config.start_from:
-        loaded |= checkpoint.load_into(model, folder, parts | drafts, new=checkpoint.WITHOUT_EFFECT)
-        new += checkpoint.lacking(model, folder, parts)
+    for folder, card in cards.items():
+        fits = checkpoint.fitting(card, recipe.model.llm)
+        loaded |= checkpoint.load_into(model, folder, (parts | drafts) & fits, new=checkpoint.WITHOUT_EFFECT)
+        new += checkpoint.lacking(model, folder, parts & fits)
     learned = {name.partition(".")[0] for name, _ in model.named_parameters()}
     if "image" not in loaded:  # it begins with what stage 0 calls a picture
         needed |= drafts

@@ -24,6 +24,12 @@ def export(
     bits: Annotated[
         Bits, typer.Option(help="Of a weight: 32 to train on from, 16, or 8 with a scale for each row.")
     ] = Bits.SIXTEEN,
+    llm: Annotated[
+        str | None, typer.Option(help="The language model's name for those who get it: on the hub, or a folder.")
+    ] = None,
+    beside: Annotated[
+        str | None, typer.Option(help="Leave out the encoders that this model has, and take them from there.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No warnings.")] = False,
 ) -> None:
     """Everything that was trained in a run and the runs it began from, in one folder with a model card.
@@ -33,6 +39,6 @@ def export(
     from xllm.sharing import export as write
 
     show_warnings(quiet)
-    counts = write(run, folder, bits=int(bits.value), report=report)
+    counts = write(run, folder, bits=int(bits.value), report=report, llm=llm, beside=beside)
     parts = ", ".join(f"{name} {count / 1e6:,.1f}M" for name, count in counts.items())
     note(f"{folder}: {parts}; README.md is its model card, read it before you share it")

@@ -24,7 +24,8 @@ def train(
         ),
     ] = None,
     stage: Annotated[
-        int | None, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")
+        str | None,
+        typer.Option(help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters; or its name in the recipe."),
     ] = None,
     modality: Annotated[
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
