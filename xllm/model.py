@@ -208,7 +208,7 @@ class XLLM(nn.Module):
         A language model's tokens may be words or parts of a character, where interfaces have an embedding for each
         character. None if one of them is no token at all.
         """
-        written = [self.prompt.tokens(character) for character in characters]
+        written = self.prompt.tokens_of_each(characters)
         if not all(written):
             return None
         tokens = self.llm.embed(list(chain.from_iterable(written))).split([len(ids) for ids in written])

@@ -10,7 +10,7 @@ With `chat` the same stands in the model's own chat template: each question is a
 the first one, each answer one of the assistant's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -57,6 +57,7 @@ class Prompt:
     def __init__(self, tokenizer, chat: bool = False):
         """Raises ConfigError when the tokenizer has no chat template and one is asked for."""
         self.tokenizer, self.chat = tokenizer, chat
+        self._known: dict[str, list[int]] = {}
         self.start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self.end = [tokenizer.eos_token_id]
         self.lead = list(getattr(tokenizer, "before_answer", ()))  # of a prefix LM, between prompt and answer
@@ -68,6 +69,12 @@ class Prompt:
     def tokens(self, text: str) -> list[int]:
         """Ids of text, with nothing added."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def tokens_of_each(self, texts: Iterable[str]) -> list[list[int]]:
+        """`tokens` of many short texts, each looked up once."""
+        texts = list(texts)
+        self._known |= {text: self.tokens(text) for text in set(texts) - self._known.keys()}
+        return [self._known[text] for text in texts]
 
     def text(self, text: str) -> list[int]:
         """Plain text as a language model reads it: start, text, end."""

@@ -49,6 +49,7 @@ class Homophones:
             for syllable, (initial, final, tone) in parts.items()
         }
         self._frequency = 1.0 / (RARE + torch.arange(self.size))
+        self._pools: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
     def _draw(self, pool: Tensor, generator: torch.Generator) -> int:
         return int(pool[torch.multinomial(self._frequency[pool], 1, generator=generator)])
@@ -84,14 +85,21 @@ class Homophones:
                 out[place, first] = 1.0
                 continue
             prior, sure, second = torch.rand(3, generator=generator).tolist()
-            syllables = self.readings[first]
-            pools = [self._toneless[syllable[:-1]] for c in {first, meant} for syllable in self.readings[c]]
-            pool = torch.cat(pools).unique()
-            logits = 2 * prior * self._frequency[pool].log() + torch.randn(len(pool), generator=generator)
-            logits = logits + 2.0 * torch.isin(pool, self._same[syllables[0]])
+            pool, common, same = self._alike(first, meant)
+            logits = 2 * prior * common + same + torch.randn(len(pool), generator=generator)
             logits = logits - logits.logsumexp(0)
             own = (SURE if first == meant else WRONG) * sure
             if first != meant:  # which is then often the second
-                logits = torch.where(pool == meant, own - SECOND * second, logits)
-            out[place, pool] = torch.where(pool == first, own, logits).softmax(0)
+                logits[pool == meant] = own - SECOND * second
+            logits[pool == first] = own
+            out[place, pool] = logits.softmax(0)
         return out
+
+    def _alike(self, *characters: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What sounds like one of some characters but for the tone: ids, log frequency, and more where the first is."""
+        if characters not in self._pools:
+            syllables = [syllable for character in characters for syllable in self.readings[character]]
+            pool = torch.cat([self._toneless[syllable[:-1]] for syllable in syllables]).unique()
+            same = 2.0 * torch.isin(pool, self._same[syllables[0]])
+            self._pools[characters] = pool, self._frequency[pool].log(), same
+        return self._pools[characters]
