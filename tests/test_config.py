@@ -70,6 +70,20 @@ def test_a_stage_that_is_not_there_says_what_is():
         recipe.stage(3, "speech")
 
 
+def test_a_stage_is_chosen_by_its_name_where_numbers_are_not_enough(tmp_path):
+    stage = "{stage: 1, train: [x.jsonl], output: o"
+    stages = f"first: {stage}}}, masr: {stage}, modality: masr}}, again: {stage}}}"
+    (tmp_path / "r.yaml").write_text(f"name: r\nstages: {{{stages}}}\n")
+    recipe = load_recipe(tmp_path / "r.yaml", ["lr=0.5"], "again")
+    assert recipe.stage("again", None) is recipe.stages["again"] and recipe.stage(1, "masr") is recipe.stages["masr"]
+    assert [stage.lr == 0.5 for stage in recipe.stages.values()] == [False, False, True]
+    with pytest.raises(ConfigError, match=r"ambiguous.*first \(--stage 1 --modality speech\), masr \(--stage 1"):
+        recipe.stage(1, "speech")
+    for name, modality in (("agian", None), ("again", "masr")):
+        with pytest.raises(ConfigError, match="is not in the recipe"):
+            recipe.stage(name, modality)
+
+
 def test_configuration_is_frozen():
     recipe = load_recipe(TINY)
     with pytest.raises(ValueError, match="frozen"):

@@ -351,12 +351,12 @@ class Recipe(Config):
     model: ModelConfig = ModelConfig()
     stages: dict[str, StageConfig] = {}
 
-    def stage(self, stage: int, modality: str | None) -> StageConfig:
-        """Return the one stage that matches; raises ConfigError with what the recipe does have."""
-        found = [s for s in self.stages.values() if s.stage == stage and modality in (None, s.modality)]
+    def stage(self, stage: int | str, modality: str | None) -> StageConfig:
+        """The one stage of that number or name and modality; raises ConfigError with what the recipe does have."""
+        found = [s for name, s in self.stages.items() if stage in (name, s.stage) and modality in (None, s.modality)]
         if len(found) == 1:
             return found[0]
-        have = ", ".join(f"--stage {s.stage} --modality {s.modality}" for s in self.stages.values())
+        have = ", ".join(f"{name} (--stage {s.stage} --modality {s.modality})" for name, s in self.stages.items())
         asked = f"--stage {stage}" + (f" --modality {modality}" if modality else "")
         problem = "is ambiguous" if found else "is not in the recipe"
         raise ConfigError(f"{asked} {problem} {self.name!r}; it has: {have or 'no stages'}")
@@ -365,11 +365,13 @@ class Recipe(Config):
 def load_recipe(
     path: Path,
     overrides: list[str] = (),
-    stage: int | None = None,
+    stage: int | str | None = None,
     modality: str | None = None,
     every: bool = False,
 ) -> Recipe:
     """Read a recipe, apply overrides (bare keys belong to the chosen stage, or to `every`) and check every key.
+
+    A `stage` is a number or a name.
 
     Raises ConfigError for a missing file, broken YAML, an unknown key or a value that cannot be, and for a key of a
     stage where no one stage is chosen.
@@ -378,7 +380,7 @@ def load_recipe(
     borrowed = "model" not in data
     stages = data.get("stages")
     stages = stages if isinstance(stages, dict) else {}
-    chosen = [key for key, value in stages.items() if every or _is_stage(value, stage, modality)]
+    chosen = [name for name, value in stages.items() if every or _is_stage(name, value, stage, modality)]
     for override in overrides:
         key, value = parse_override(override)
         for place in _places(key.split("."), chosen, every, list(stages)):
@@ -389,8 +391,8 @@ def load_recipe(
     return validate(Recipe, data, str(path))
 
 
-def _is_stage(data: Any, stage: int | None, modality: str | None) -> bool:
-    known = isinstance(data, dict) and data.get("stage") == stage
+def _is_stage(name: str, data: Any, stage: int | str | None, modality: str | None) -> bool:
+    known = isinstance(data, dict) and stage is not None and stage in (name, data.get("stage"))
     return known and modality in (None, data.get("modality", "speech"))
 
 
@@ -406,7 +408,7 @@ def _places(key: list[str], chosen: list[str], every: bool, stages: list[str]) -
     if key[0] not in StageConfig.model_fields:
         return [key]  # which is unknown, and will be said to be
     raise ConfigError(
-        f"{'.'.join(key)} is a stage's: choose one by --stage and --modality, or write stages.NAME.{'.'.join(key)}; "
+        f"{'.'.join(key)} is a stage's: choose one by --stage NAME, or write stages.NAME.{'.'.join(key)}; "
         f"the recipe has: {', '.join(chosen or stages) or 'no stages'}"
     )
 

@@ -5,7 +5,8 @@
 reads what spoken.py has spoken, and the recordings of people and voices that name something which an image of the
 split shows; writes
 
-    heard-train       noise of -5 to 10 dB; with the right image twice, a wrong one, and none
+    heard-train       noise of -5 to 10 dB; with the right image twice, and a wrong one
+    heard-alone-train one of the noises of each recording, without an image
     heard-dev, -test  noise as loud as the speech (0 dB), and the right image; the test's by the two test voices
     heard-test-real   the same of the test recordings of people
 
@@ -90,7 +91,7 @@ def write(out: Path, row: dict, split: str, copy: int) -> dict:
 
 
 def beside(heard: dict, name: str, others: list[str], shown: dict[str, list[dict]], split: str) -> Iterator[dict]:
-    """Rows of one noisy recording: with an image of what it names; in training with others too, and with none."""
+    """Rows of one noisy recording: with an image of what it names; in training with two, and with another's."""
     draw = random.Random(heard["id"])
     if split != "train":
         yield heard | about(draw.choice(shown[name]))
@@ -100,7 +101,6 @@ def beside(heard: dict, name: str, others: list[str], shown: dict[str, list[dict
     wrong = draw.choice(shown[another(draw, others, said)])
     for number, row in enumerate([*right, wrong]):
         yield heard | {"id": f"{heard['id']}-{number}"} | about(row)
-    yield heard | {"id": f"{heard['id']}-alone"}
 
 
 def manifest(out: Path, split: str, rows: Sequence[dict], shown: dict[str, list[dict]]) -> list[dict]:
@@ -128,6 +128,8 @@ def main() -> None:
         for kind, rows in parts.items():
             found = manifest(out, split, rows, shown)
             write_jsonl_atomic(out / f"heard-{split}{kind}.jsonl", found)
+            if split == "train":
+                write_jsonl_atomic(out / "heard-alone-train.jsonl", [write(out, row, split, 0) for row in rows])
             minutes = sum(row["duration"] for row in rows) / 60
             names = len({row["name"] for row in rows})
             print(f"heard-{split}{kind}: {len(found)} rows, {len(rows)} recordings ({minutes:.1f} min), {names} names")

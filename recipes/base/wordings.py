@@ -38,11 +38,11 @@ def whether(draw: random.Random, thing: str, shown: str) -> tuple[str, str]:
 
 
 def another(draw: random.Random, names: list[str], but: str) -> str:
-    """One of several names that is not within `but`, and not the other way round."""
-    while True:
-        name = draw.choice(names)
-        if name not in but and but not in name:
-            return name
+    """One of several names that is not within `but`, and not the other way round.
+
+    Raises IndexError when there is none.
+    """
+    return draw.choice([name for name in names if name not in but and but not in name])
 
 
 def finder(names: Iterable[str]) -> Callable[[str], str | None]:

@@ -24,7 +24,8 @@ def train(
         ),
     ] = None,
     stage: Annotated[
-        int | None, typer.Option(min=0, max=3, help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters.")
+        str | None,
+        typer.Option(help="Its name in the recipe, or 0 the LLM itself, 1 recogniser, 2 interface, 3 adapters."),
     ] = None,
     modality: Annotated[
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
@@ -58,14 +59,15 @@ def train(
         raise typer.BadParameter(
             "trains every stage: leave out --stage, --modality, --bundle and --dry-run", param_hint="--all"
         )
-    loaded = load_recipe(recipe, overrides or [], stage, modality, all_)
+    wanted = int(stage) if stage and stage.isdecimal() else stage
+    loaded = load_recipe(recipe, overrides or [], wanted, modality, all_)
     if meta:
         show_warnings(quiet)
         _count(loaded)
         return
     if stage is None and not all_:
         raise typer.BadParameter("which one? see --meta; or --all", param_hint="--stage")
-    chosen = list(loaded.stages.values()) if all_ else [loaded.stage(stage, modality)]
+    chosen = list(loaded.stages.values()) if all_ else [loaded.stage(wanted, modality)]
     if print_config:
         result(to_yaml(loaded))
         return
