@@ -65,19 +65,24 @@ def test_files_that_are_no_recipes(tmp_path):
         load_recipe(tmp_path / "broken.yaml")
 
 
-def test_stages_of_one_kind_are_told_apart_by_name(tmp_path):
-    stage = {"stage": 2, "modality": "speech", "train": ["a"], "output": "b"}
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "x", "stages": {"words": stage, "speech": stage}}))
-    recipe = load_recipe(tmp_path / "r.yaml", ["lr=0.5"], "words")
-    assert recipe.stage("words", None).lr == 0.5 != recipe.stage("speech", None).lr
-    with pytest.raises(ConfigError, match=r"--stage speech \(stage 2 speech\), --stage words \(stage 2 speech\)"):
-        recipe.stage(2, "speech")
-
-
 def test_a_stage_that_is_not_there_says_what_is():
     recipe = load_recipe(TINY)
-    with pytest.raises(ConfigError, match=r"--stage recognizer \(stage 1 speech\)"):
+    with pytest.raises(ConfigError, match=r"recognizer \(--stage 1 --modality speech\)"):
         recipe.stage(3, "speech")
+
+
+def test_a_stage_is_chosen_by_its_name_where_numbers_are_not_enough(tmp_path):
+    stage = "{stage: 1, train: [x.jsonl], output: o"
+    stages = f"first: {stage}}}, masr: {stage}, modality: masr}}, again: {stage}}}"
+    (tmp_path / "r.yaml").write_text(f"name: r\nstages: {{{stages}}}\n")
+    recipe = load_recipe(tmp_path / "r.yaml", ["lr=0.5"], "again")
+    assert recipe.stage("again", None) is recipe.stages["again"] and recipe.stage(1, "masr") is recipe.stages["masr"]
+    assert [stage.lr == 0.5 for stage in recipe.stages.values()] == [False, False, True]
+    with pytest.raises(ConfigError, match=r"ambiguous.*first \(--stage 1 --modality speech\), masr \(--stage 1"):
+        recipe.stage(1, "speech")
+    for name, modality in (("agian", None), ("again", "masr")):
+        with pytest.raises(ConfigError, match="is not in the recipe"):
+            recipe.stage(name, modality)
 
 
 def test_configuration_is_frozen():

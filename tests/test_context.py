@@ -82,6 +82,9 @@ def test_in_training_too_a_batch_is_its_samples_and_absent_is_zero(published):
     absent = recognition_loss(model, [None] * 3, [None] * 3, **batch)["ce"]
     torch.testing.assert_close(absent, model.recognizer.losses(**batch)["ce"])  # which feeds zero vectors
     assert not torch.isclose(absent, together)
+    for block in model.recognizer.decoder.blocks:
+        block.cross = None
+    torch.testing.assert_close(absent, model.recognizer.losses(**batch)["ce"])  # as before it learned to attend
 
 
 def test_they_are_named_in_a_checkpoint_and_not_inside(published, tmp_path):

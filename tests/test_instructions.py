@@ -64,6 +64,8 @@ def test_what_has_no_task_says_so(monkeypatch):
     monkeypatch.setitem(MODALITIES, "robot", MODALITIES["image"])
     assert request({"response": "天"}, ("image",)) == "no media"
     assert request({"response": "天"}, ("speech",)) == Request({}, INSTRUCTIONS["asr"], []), "text stands for speech"
+    asked = {"instruction": "天？", "response": "天"}
+    assert "about no media" in request(asked, ("speech",)), "its answer must not stand where speech would"
     for row in ({"robot": "0.state"}, {"image": ["a.png"], "video": "a.mp4"}):
         assert request(row | {"response": "天"}, (*ALL, "robot")).startswith("no instruction, and none of its own for")
 

@@ -367,7 +367,7 @@ class Recipe(Config):
         ]
         if len(found) == 1:
             return found[0]
-        have = ", ".join(f"--stage {name} (stage {s.stage} {s.modality})" for name, s in self.stages.items())
+        have = ", ".join(f"{name} (--stage {s.stage} --modality {s.modality})" for name, s in self.stages.items())
         asked = f"--stage {stage}" + (f" --modality {modality}" if modality else "")
         problem = "is ambiguous" if found else "is not in the recipe"
         raise ConfigError(f"{asked} {problem} {self.name!r}; it has: {have or 'no stages'}")
@@ -381,6 +381,8 @@ def load_recipe(
     every: bool = False,
 ) -> Recipe:
     """Read a recipe, apply overrides (bare keys belong to the chosen stage, or to `every`) and check every key.
+
+    A `stage` is a number or a name.
 
     Raises ConfigError for a missing file, broken YAML, an unknown key or a value that cannot be, and for a key of a
     stage where no one stage is chosen.
@@ -417,7 +419,7 @@ def _places(key: list[str], chosen: list[str], every: bool, stages: list[str]) -
     if key[0] not in StageConfig.model_fields:
         return [key]  # which is unknown, and will be said to be
     raise ConfigError(
-        f"{'.'.join(key)} is a stage's: choose one by --stage and --modality, or write stages.NAME.{'.'.join(key)}; "
+        f"{'.'.join(key)} is a stage's: choose one by --stage NAME, or write stages.NAME.{'.'.join(key)}; "
         f"the recipe has: {', '.join(chosen or stages) or 'no stages'}"
     )
 

@@ -63,7 +63,8 @@ def image_config(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"vision": vision if "images" in encoders(config) else None})
 
 
-def _encoder(model: "XLLM", kind: str) -> nn.Module:
+def encoder_of(model: "XLLM", kind: str) -> nn.Module:
+    """What encodes a kind of context for the recogniser's decoder."""
     part = encoders(model.config)[kind]
     return getattr(model.context, KINDS[kind]) if part == "context" else getattr(model, part)
 
@@ -71,7 +72,7 @@ def _encoder(model: "XLLM", kind: str) -> nn.Module:
 def check_width(model: "XLLM", kind: str) -> None:
     """Raises ConfigError when the recogniser's decoder expects other features than those that it would be given."""
     part, key = encoders(model.config)[kind], f"{KINDS[kind]}_width"
-    wanted, given = getattr(model.config.recognizer.decoder, key), _encoder(model, kind).width
+    wanted, given = getattr(model.config.recognizer.decoder, key), encoder_of(model, kind).width
     if wanted != given:
         raise ConfigError(f"recognizer.decoder.{key} is {wanted}, but model.{part} encodes {kind} to {given}")
 
@@ -79,13 +80,18 @@ def check_width(model: "XLLM", kind: str) -> None:
 @torch.no_grad()
 def _encode_images(model: "XLLM", images: Sequence[Tensor]) -> list[Tensor]:
     """Features [N, D_visual] of each image [1, 3, H, W]."""
-    return [patches.flatten(0, 1) for patches in MODALITIES["image"].tokens(_encoder(model, "images"), list(images))]
+    return _flat(MODALITIES["image"].tokens(encoder_of(model, "images"), list(images)))
+
+
+def _flat(images: Sequence[Tensor]) -> list[Tensor]:
+    """[N, D] of tokens [1, N, D] each."""
+    return [tokens.flatten(0, 1) for tokens in images]
 
 
 @torch.no_grad()
 def _encode_captions(model: "XLLM", captions: Sequence[str]) -> list[Tensor]:
     """Features [N, D_linguistic] of each caption."""
-    encoder = _encoder(model, "captions")
+    encoder = encoder_of(model, "captions")
     if isinstance(encoder, CaptionEncoder):
         return encoder(captions)
     rows = [encoder.embed(model.prompt.tokens(caption))[None] for caption in captions]
@@ -105,11 +111,19 @@ def features(
 
 
 def recognition_loss(
-    model: "XLLM", images: Sequence[Tensor | None], captions: Sequence[str | None], **batch: Any
+    model: "XLLM",
+    images: Sequence[Tensor | None],
+    captions: Sequence[str | None],
+    encoded: bool = False,
+    **batch: Any,
 ) -> dict[str, Tensor]:
-    """Stage 1 with images [1, 3, H, W] and captions beside some utterances (paper A.3)."""
+    """Stage 1 with images [1, 3, H, W], or if `encoded` their tokens [1, N, D], and captions beside some utterances.
+
+    Paper A.3.
+    """
     kinds, written = encoders(model.config), [caption and caption.strip() or None for caption in captions]
-    visual = _where_given(images if "images" in kinds else (), lambda given: _encode_images(model, given))
+    encode = _flat if encoded else lambda given: _encode_images(model, given)
+    visual = _where_given(images if "images" in kinds else (), encode)
     linguistic = _where_given(written if "captions" in kinds else (), lambda given: _encode_captions(model, given))
     return model.recognizer.losses(**batch, **features(model.config.recognizer.decoder, visual, linguistic))
 

@@ -60,13 +60,15 @@ class Request(NamedTuple):
 def request(row: Mapping[str, Any], about: Collection[str]) -> Request | str:
     """The request of a sample to a stage that is about some modalities, or why it has none.
 
-    An instruction of the row's own needs all of the row's media, and its earlier turns. Without one, the task follows
+    An instruction of the row's own needs media, all of the row's, and its earlier turns. Without one, the task follows
     from the media: where there is speech the response is what is said, beside an image too; else it describes what is
     shown; text alone stands for speech. Media that the stage is not about, and earlier turns, are no part of it.
     """
     media = {name: [row[name]] if isinstance(row[name], str) else row[name] for name in MODALITIES if row.get(name)}
     used = {name: paths for name, paths in media.items() if name in about}
     if row.get("instruction"):
+        if not media:
+            return "its instruction is about no media, and text alone trains no interface"
         if left := [name for name in media if name not in used]:
             return f"its instruction is also about {left[0]}, which this stage is not"
         return Request(used, (row["instruction"],), row.get("history") or [])

@@ -31,11 +31,23 @@ MANDARIN = (0.3, 1.0)  # share of the Mandarin voice
 SPEED = (0.82, 1.22)
 
 
+def training_voices(said: list[dict]) -> list[str]:
+    """The voices that rows or jobs have, but for those of tests."""
+    return sorted({voice for row in said for voice in row["voice"]} - TEST_VOICES)
+
+
+def blend(draw: random.Random, voices: list[str]) -> dict[str, float]:
+    """A Mandarin voice with any other."""
+    first = draw.choice([voice for voice in voices if voice.startswith("z")])
+    second = draw.choice([voice for voice in voices if voice != first])
+    share = round(draw.uniform(*MANDARIN), 2)
+    return {first: share, second: round(1 - share, 2)}
+
+
 def more_jobs(data: Path, said: list[dict], count: int) -> list[dict]:
     """Jobs for sentences that nobody has said yet; `said` are the rows and jobs of data/voices."""
     known = {normalize(row["text"]) for row in said}
-    voices = sorted({voice for row in said for voice in row["voice"]} - TEST_VOICES)
-    mandarin = [voice for voice in voices if voice.startswith("z")]
+    voices = training_voices(said)
     fresh = (
         (source, text)
         for source, text in sentences(data, seed=2)
@@ -44,13 +56,21 @@ def more_jobs(data: Path, said: list[dict], count: int) -> list[dict]:
     jobs = []
     for source, text in islice(fresh, count):
         draw = random.Random(f"voice {text}")
-        first = draw.choice(mandarin)
-        second = draw.choice([voice for voice in voices if voice != first])
-        share = round(draw.uniform(*MANDARIN), 2)
-        voice = {first: share, second: round(1 - share, 2)}
-        speed = round(draw.uniform(*SPEED), 2)
+        voice, speed = blend(draw, voices), round(draw.uniform(*SPEED), 2)
         jobs.append({"id": f"km-{digest(text)}", "text": text, "voice": voice, "speed": speed, "source": source})
     return jobs
+
+
+def write_jobs(path: Path, jobs: list[dict]) -> None:
+    """Write them, unless they stand there already: processes that speak them may be reading."""
+    if not path.exists() or read_rows(path) != jobs:
+        write_jsonl_atomic(path, jobs)
+
+
+def say(data: Path, jobs: Path, folder: Path, home: Path, python: str, shard: str) -> None:
+    """Speak jobs into a folder with Kokoro, which has its `home` and an interpreter that has what it needs."""
+    tool = data.parent / "tools/kokoro_zh.py"
+    subprocess.run([python, tool, "say", jobs, folder, "--home", home, "--shard", shard], check=True)
 
 
 def spoken(jobs: list[dict], out: Path, folder: str) -> list[dict]:
@@ -83,12 +103,9 @@ def main() -> None:
     jobs = read_rows(args.data / "voices/jobs-left.jsonl.xz")
     jobs += more_jobs(args.data, [*read_rows(args.data / "voices/manifest.jsonl"), *jobs], args.more)
     path = args.out / "voice-jobs.jsonl"
-    if not path.exists() or read_rows(path) != jobs:
-        write_jsonl_atomic(path, jobs)
+    write_jobs(path, jobs)
     if args.home:
-        tool = args.data.parent / "tools/kokoro_zh.py"
-        command = [args.python, tool, "say", path, args.out / "voices", "--home", args.home, "--shard", args.shard]
-        subprocess.run(command, check=True)
+        say(args.data, path, args.out / "voices", args.home, args.python, args.shard)
     rows = spoken(jobs, args.out, "voices")
     write_jsonl_atomic(args.out / "voices-more-train.jsonl", rows)
     print(f"{len(jobs)} jobs, {len(rows)} spoken, {sum(row['duration'] for row in rows) / 3600:.2f} hours")

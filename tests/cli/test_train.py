@@ -51,6 +51,10 @@ def test_a_key_of_a_stage_needs_one_stage_or_all(xllm, tmp_path, small_tokenizer
     for choice in ([], ["--stage", 0]):
         code, _, err = xllm("train", recipe, "lr=5e-4", *choice)
         assert code == 2 and "lr is a stage's" in err and "stages.NAME.lr" in err and "llm, more" in err
+    code, out, _ = xllm("train", recipe, "lr=5e-4", "--stage", "more", "--print-config")
+    assert code == 0 and [s["lr"] == 5e-4 for s in yaml.safe_load(out)["stages"].values()] == [False, True]
+    code, _, err = xllm("train", recipe, "--stage", "mroe")
+    assert code == 2 and "--stage mroe is not in the recipe" in err and "more (--stage 0 --modality text)" in err
     code, out, _ = xllm("train", recipe, "lr=5e-4", "stages.more.epochs=3", "--all", "--print-config")
     stages = yaml.safe_load(out)["stages"]
     assert code == 0 and [s["lr"] for s in stages.values()] == [5e-4, 5e-4] and stages["more"]["epochs"] == 3

@@ -25,14 +25,19 @@ def test_they_are_the_encoders_and_computed_once(model, world, modality, file):
     broken = world / "broken"
     broken.write_bytes(b"nothing")
     calls = []
-    looks = Looks(modality, [path, str(broken), path], model, Cache(world / "c"), "a", lambda *told: calls.append(told))
+
+    def tokens(key, *paths):
+        cache = Cache(world / "c")
+        return Looks(modality, paths, model.config, model.vision, cache, key, lambda *told: calls.append(told))
+
+    looks = tokens("a", path, str(broken), path)
     (direct,) = model.encode([{modality: [MODALITIES[modality].load(Path(path), model.config, None)]}])
     torch.testing.assert_close(looks[path], direct[modality][0], atol=2e-3, rtol=2e-3)  # kept in half precision
     assert list(looks.failed) == [str(broken)] and calls
     calls.clear()
-    again = Looks(modality, [path, str(broken), path], model, Cache(world / "c"), "a", lambda *told: calls.append(told))
+    again = tokens("a", path, str(broken), path)
     assert torch.equal(again[path], looks[path]) and not calls
-    Looks(modality, [path], model, Cache(world / "c"), "b", lambda *told: calls.append(told))
+    tokens("b", path)
     assert calls, "other weights, other tokens"
 
 

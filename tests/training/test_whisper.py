@@ -104,6 +104,45 @@ def test_stage_two_goes_on_from_the_states_that_stage_one_has_cached(world, enco
     assert len(examples.views) == 2 and len(examples.states.versions) == 2
 
 
+def test_beside_images_states_and_tokens_are_computed_once_and_only_attention_to_images_moves(world, encoder):
+    decoder = "model.recognizer.decoder={form: whisper, width: 16, ffn: 32, heads: 2, blocks: 2, dropout: 0.0"
+    decoder += ", visual_blocks: [1], visual_width: 16, linguistic_blocks: []}"
+    rows = (world / "heard.jsonl").read_text(encoding="utf-8").splitlines()
+    rows.append(json.dumps(json.loads(rows[0]) | {"id": "broken", "image": "recipe.yaml"}))
+    (world / "heard.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (world / "tokenizer" / "syllables.txt").unlink()
+    reports = []
+
+    def trainer(stage, modality, *overrides):
+        recipe = load_recipe(world / "recipe.yaml", [encoder, decoder, "epochs=1", *overrides], stage, modality)
+        return Trainer(recipe, recipe.stage(stage, modality), torch.device("cpu"), lambda *what: reports.append(what))
+
+    trainer(0, "image").run()
+    trainer(1, "speech", TRAINED, f"train=[{world}/train.jsonl]").run()
+    shutil.rmtree(world / "whisper")
+    heard = [f"train=[{world}/heard.jsonl]", f"start_from=[{world}/run0i,{world}/run1]"]
+    heard.append("trains=[recognizer.decoder.blocks.0.cross]")
+    plain = trainer(1, "masr", *heard)
+    cached = trainer(1, "masr", *heard, "augment=false", f"cache={world}/cache")
+    examples, model = cached.training.examples, cached.model.model
+    assert cached.training.dropped["broken"] and len(examples) == len(rows)
+    torch.nn.init.normal_(model.recognizer.decoder.blocks[0].cross.attention.out_proj.weight)
+    plain.model.model.recognizer.load_state_dict(model.recognizer.state_dict())
+    items = cached.training.items[:3].tolist() + cached.training.items[-1:].tolist()  # the last has no image
+    losses = [
+        run.model({**run.training.examples.collate([run.training.examples.load(i, None) for i in items])})["ce"]
+        for run in (plain, cached)
+    ]
+    torch.testing.assert_close(*losses, atol=2e-2, rtol=2e-2)  # both are kept in 16 bits
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    cached.run()
+    for name, p in model.named_parameters():
+        assert name.startswith("recognizer.decoder.blocks.0.cross.") != torch.equal(before[name], p), name
+    reports.clear()
+    trainer(1, "masr", *heard, "augment=false", f"cache={world}/cache", f"output={world}/again")
+    assert not [what for what in reports if what[0] == "prepare"], "neither encoder runs again"
+
+
 def test_sound_without_speech_teaches_to_write_nothing(world, encoder):
     """Also in a batch of nothing else; a row that lacks a response is still none."""
     rows = [{"id": f"n{i}", "speech": f"{i}.wav", "response": ""} for i in range(4)] + [{"id": "x", "speech": "5.wav"}]

@@ -45,13 +45,16 @@ class Foreign(NamedTuple):
 class CrossAttention(nn.Module):
     """Attention from tokens [B, L, D] to foreign features; no features are one zero vector.
 
-    It begins without effect, so that a recogniser that has learned to hear can learn to look.
+    It begins without effect, so that a trained recogniser can learn to attend to images. It has no biases: beside
+    nothing it never has an effect, and what is recognised without an image stays as it was.
     """
 
     def __init__(self, width: int, heads: int, foreign: int, dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, dropout, kdim=foreign, vdim=foreign, batch_first=True)
+        self.attention = nn.MultiheadAttention(
+            width, heads, dropout, bias=False, kdim=foreign, vdim=foreign, batch_first=True
+        )
         nn.init.zeros_(self.attention.out_proj.weight)
         self.foreign = foreign
 

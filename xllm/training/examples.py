@@ -23,6 +23,7 @@ from xllm.speech.units import MISHEARD, UNKNOWN, Units
 from xllm.text import normalize, reading
 from xllm.training.cache import Cache
 from xllm.training.fbanks import Fbanks, Progress
+from xllm.training.looks import Looks
 from xllm.training.states import States
 
 FRAMES_PER_TOKEN = 8  # what a token of text costs beside speech: one encoder frame, the least CIF needs for it
@@ -175,10 +176,12 @@ class SpeechExamples(Examples):
         progress: Progress | None = None,
         seeing: ModelConfig | None = None,
         states: Callable[[Sequence[str | None]], States] | None = None,
+        looks: Callable[[Sequence[str]], Looks] | None = None,
     ):
-        """With `states`, which makes them for the paths, these come in place of fbank."""
+        """With `states` and `looks`, which make them for the paths, these come in place of fbank and of images."""
         super().__init__(manifests)
         self.units, self.augment, self.seeing = units, augment, seeing
+        self.looks = looks and looks([images[0] for images in self.rows["image"] if images])
         self.speech = self.rows["speech"][:]
         self.states = states and states(self.speech)
         if self.states:
@@ -191,6 +194,8 @@ class SpeechExamples(Examples):
     def unusable(self, item: int) -> str | None:
         row = self.rows[item]
         if reason := (self.states or self.fbanks).failed(item):
+            return reason
+        if self.looks and row["image"] and (reason := self.looks.failed.get(row["image"][0])):
             return reason
         characters = self.units.encode(row["response"] or "")
         silent = row["response"] == "" and self.speech[item] and not self.units.syllables
@@ -228,9 +233,8 @@ class SpeechExamples(Examples):
         row = self.rows[item]
         example: dict[str, Any] = {"characters": self.units.encode(row["response"])}
         if self.seeing:
-            draw = generator if self.augment else None
-            image = self.seeing.vision and row["image"] and Path(row["image"][0])
-            example["picture"] = MODALITIES["image"].load(image, self.seeing, draw) if image else None
+            path = row["image"][0] if self.seeing.vision and row["image"] else None
+            example["picture"] = path and self._picture(path, generator if self.augment else None)
             example["caption"] = row["caption"]
         if self.units.syllables:
             example["syllables"] = self._syllables(row)
@@ -247,6 +251,9 @@ class SpeechExamples(Examples):
             example["features"] = augment(self.fbanks.load(item, speed), generator, self.fbanks.encoder.form)
         return example
 
+    def _picture(self, path: str, draw: torch.Generator | None) -> Tensor:
+        return self.looks[path] if self.looks else MODALITIES["image"].load(Path(path), self.seeing, draw)
+
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """The arguments of `Recognizer.losses`, or of `recognition_loss` where pictures are seen."""
         batch = {
@@ -262,6 +269,7 @@ class SpeechExamples(Examples):
         if "picture" in items[0]:
             batch["images"] = [item["picture"] for item in items]
             batch["captions"] = [item["caption"] for item in items]
+            batch["encoded"] = self.looks is not None
         return batch
 
 

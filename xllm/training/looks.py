@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from xllm.config import ModelConfig
 from xllm.errors import XLLMError
 from xllm.modalities import MODALITIES
-from xllm.model import XLLM
 from xllm.training.cache import Cache
 from xllm.training.fbanks import Progress, stamp
 
@@ -16,13 +17,23 @@ class Looks:
     """Tokens [T, N, D] of a modality's files, by path."""
 
     def __init__(
-        self, modality: str, paths: Sequence[str], model: XLLM, cache: Cache, key: str, progress: Progress | None = None
+        self,
+        modality: str,
+        paths: Sequence[str],
+        config: ModelConfig,
+        encoder: nn.Module,
+        cache: Cache,
+        key: str,
+        progress: Progress | None = None,
     ):
-        """They are kept in `cache`; `key` stands for the encoder's weights. What cannot be read is in `failed`."""
-        self.modality, self.model = modality, model
+        """Read as `config` says; kept in `cache`, where `key` stands for the encoder's weights.
+
+        What cannot be read is in `failed`.
+        """
+        self.modality, self.config, self.encoder = modality, config, encoder
         files = list(dict.fromkeys(paths))
         self._row = {path: number for number, path in enumerate(files)}
-        seen = model.config.model_dump(mode="json", include={"vision", "frames"})
+        seen = config.model_dump(mode="json", include={"vision", "frames"})
         self._cache = cache.ragged(
             {"what": modality, "frozen": key, "config": seen},
             [stamp(path) for path in files],
@@ -36,16 +47,18 @@ class Looks:
         self._shape = next(self._compute(good), None).shape[1:] if good else ()
 
     def _compute(self, files: list[str]) -> Iterator[Tensor | Exception]:
+        row = MODALITIES[self.modality]
         features: dict[str, Tensor | Exception] = {}
         for path in files:
             try:
-                features[path] = MODALITIES[self.modality].load(Path(path), self.model.config, None)
+                features[path] = row.load(Path(path), self.config, None)
             except XLLMError as error:
                 features[path] = error
-        loaded = [{self.modality: [x]} for x in features.values() if not isinstance(x, Exception)]
-        tokens = iter(self.model.encode(loaded)) if loaded else iter(())
+        loaded = [x for x in features.values() if not isinstance(x, Exception)]
+        with torch.no_grad():
+            tokens = iter(row.tokens(self.encoder, loaded) if loaded else ())
         for value in features.values():
-            yield value if isinstance(value, Exception) else next(tokens)[self.modality][0]
+            yield value if isinstance(value, Exception) else next(tokens)
 
     def __getitem__(self, path: str) -> Tensor:
         return self._cache[self._row[path]].unflatten(1, self._shape)

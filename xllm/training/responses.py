@@ -70,7 +70,10 @@ class ResponseExamples(Examples):
             asked = (request(row, about) for row in self.rows) if name != "speech" else ()
             paths = [path for one in asked if isinstance(one, Request) for path in one.media.get(name, ())]
             if paths:
-                self.looks[name] = Looks(name, paths, model, cache, keys[MODALITIES[name].encoder], progress)
+                encoder = MODALITIES[name].encoder
+                self.looks[name] = Looks(
+                    name, paths, model.config, getattr(model, encoder), cache, keys[encoder], progress
+                )
         speech = self.rows["speech"][:] if "speech" in about else [None] * len(self.rows)
         self.spoken = [item for item, path in enumerate(speech) if path]
         self._number = {item: number for number, item in enumerate(self.spoken)}

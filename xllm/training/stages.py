@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from xllm import checkpoint
 from xllm.config import ModelConfig, Recipe, StageConfig
-from xllm.context import check_width, encoders, image_config, recognition_loss
+from xllm.context import check_width, encoder_of, encoders, image_config, recognition_loss
 from xllm.errors import ConfigError
 from xllm.modalities import MODALITIES
 from xllm.model import XLLM
 from xllm.training.cache import Cache
 from xllm.training.examples import Examples, PictureExamples, SpeechExamples, TextExamples
+from xllm.training.looks import Looks
 from xllm.training.responses import ResponseExamples
 from xllm.training.states import States
 from xllm.vision.blip2 import load_blip2
@@ -55,6 +56,14 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
     if config.cache and encoder.form == "whisper" and model.recognizer.encoder.frozen:
         versions = config.views if training and config.augment else 1
         states = _states(model, recipe, config, model.recognizer.encoder.frozen, versions, progress)
+    looks = None
+    if config.modality == "masr" and "images" in encoders(model.config) and not config.augment:
+        images = encoder_of(model, "images")
+
+        def looks(paths):
+            seen = image_config(model.config)
+            return Looks("image", paths, seen, images, _cache(config), weights_key(images), progress)
+
     return SpeechExamples(
         manifests,
         model.recognizer.units,
@@ -64,6 +73,7 @@ def _speech(model: XLLM, recipe: Recipe, config: StageConfig, manifests, trainin
         progress,
         image_config(model.config) if config.modality == "masr" else None,
         states,
+        looks,
     )
 
 

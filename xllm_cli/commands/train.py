@@ -25,7 +25,7 @@ def train(
     ] = None,
     stage: Annotated[
         str | None,
-        typer.Option(help="0 the LLM itself, 1 recogniser, 2 interface, 3 adapters; or its name in the recipe."),
+        typer.Option(help="Its name in the recipe, or 0 the LLM itself, 1 recogniser, 2 interface, 3 adapters."),
     ] = None,
     modality: Annotated[
         str | None, typer.Option(help="text, speech, image or video, where a stage has several.")
