@@ -14,7 +14,6 @@ TINY = ROOT / "recipes" / "tiny.yaml"
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_valid_and_survive_a_round_trip(path):
-    import yaml
 
     recipe = load_recipe(path)
     assert validate(Recipe, yaml.safe_load(to_yaml(recipe)), "again") == recipe
