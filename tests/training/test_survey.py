@@ -10,14 +10,8 @@ from xllm.model import XLLM
 from xllm.training.survey import survey
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-SMALL = (
-    "tiny",
-    "base",
-    "base-qwen2.5-0.5b",
-    "demo",
-    "aishell",
-    "finetune",
-)  # not around the paper's encoders, some with data of one's own
+# Not around the paper's encoders, some with data of one's own.
+SMALL = ("tiny", "base", "base-qwen2.5-0.5b", "demo", "aishell", "finetune")
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
