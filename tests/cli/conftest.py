@@ -58,6 +58,9 @@ def seeing(small_config, tmp_path):
             for p in block.cross.parameters():
                 p.mul_(20)
             block.cross.attention.out_proj.weight.normal_()  # which begins as zero
+        for name, p in model.image.named_parameters():
+            if ".crossattention." in name:
+                p.mul_(20)
         model.image.adapter.weight.mul_(50)
         for p in model.llm.model.model.layers.parameters():
             p.mul_(10)
