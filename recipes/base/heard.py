@@ -127,6 +127,9 @@ def main() -> None:
         parts = {"": sentences[split] + people} if split != "test" else {"": sentences[split], "-real": people}
         for kind, rows in parts.items():
             found = manifest(out, split, rows, shown)
+            if not found:
+                print(f"heard-{split}{kind}: not written, since nothing of it has been spoken")
+                continue
             write_jsonl_atomic(out / f"heard-{split}{kind}.jsonl", found)
             if split == "train":
                 write_jsonl_atomic(out / "heard-alone-train.jsonl", [write(out, row, split, 0) for row in rows])

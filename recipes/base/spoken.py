@@ -2,7 +2,7 @@
 
     python recipes/base/spoken.py ../shared/data data/base --home kokoro --python kokoro-env/bin/python
 
-writes OUT/spoken-jobs.jsonl, speaks it into OUT/spoken/*.wav (some 20 minutes of speech; what exists is kept), and of
+writes OUT/spoken-jobs.jsonl, speaks it into OUT/spoken/*.wav (some 24 minutes of speech; what exists is kept), and of
 what has been spoken writes
 
     asked-{train,dev,test}      what is it? aloud; in train and dev also in writing
@@ -28,9 +28,9 @@ from wordings import ALOUD, OPEN, SAY, WHETHER, another, finder, whether
 
 from xllm.files import write_jsonl_atomic
 
-TAKES = {"test": 2, "train": 4}  # recordings of each open question
-WHETHER_NAMES = {"test": 40, "train": 60}  # names asked for aloud, once each
-SAID = {"test": 300, "train": 180, "dev": 30}  # sentences that name a thing
+TAKES = {"test": 1, "train": 2}  # recordings of each open question
+WHETHER_NAMES = {"test": 30, "train": 40}  # names asked for aloud, once each
+SAID = {"test": 300, "train": 120, "dev": 20}  # sentences that name a thing
 ASKED = {"test": 300, "train": 1600, "dev": 160}  # images asked about aloud
 SHOWN = {"test": 2, "train": 4}  # images of the thing, and as many of others, for each recording that asks for it
 SPEED = (0.85, 1.15)
@@ -79,7 +79,8 @@ def jobs(out: Path, voices: list[str], seed: int = 0) -> list[dict]:
         chance = random.Random(f"{seed} {split}")
         photographs, emoji = ([*dict.fromkeys(row["response"] for row in part)] for part in shown[split])
         if split in TAKES:
-            found += [job("open", split, text, take, voices) for text in OPEN for take in range(TAKES[split])]
+            for number, text in enumerate(OPEN):
+                found += [job("open", split, text, number + take, voices) for take in range(TAKES[split])]
             for take, name in enumerate(chance.sample(photographs, min(WHETHER_NAMES[split], len(photographs)))):
                 found.append(job("whether", split, chance.choice(WHETHER).format(name), take, voices, name))
         names = chance.sample(photographs, len(photographs))
