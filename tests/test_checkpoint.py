@@ -6,6 +6,7 @@ import yaml
 from safetensors.torch import load_file
 
 from xllm import checkpoint
+from xllm.config import VisionEncoderConfig
 from xllm.errors import ConfigError
 from xllm.model import XLLM
 
@@ -62,6 +63,17 @@ def test_another_architecture_is_refused(small_model):
     card.write_text(card.read_text().replace("blocks: 2", "blocks: 3"))
     with pytest.raises(ConfigError, match="recognizer.encoder.blocks.2"):
         XLLM.from_pretrained(small_model)
+
+
+def test_an_image_encoder_that_nothing_stored_attends_to_is_not_fetched(small_system, small_config, tmp_path):
+    vision = VisionEncoderConfig(name="vit_tiny_patch16_224", pretrained=True)
+    config, parts = small_config.model_copy(update={"vision": vision}), {"recognizer"}
+    checkpoint.save(tmp_path / "r", "r", config, checkpoint.tensors(small_system, parts))
+    waves = [torch.randn(16000)]
+    loaded = XLLM.from_pretrained(tmp_path / "r")
+    assert not hasattr(loaded, "vision") and loaded.transcribe(waves, "cif") == small_system.transcribe(waves, "cif")
+    with pytest.raises(ConfigError, match="vit_tiny_patch16_224"):
+        XLLM.from_pretrained(tmp_path / "r", parts={"vision"})
 
 
 def test_parts_that_are_not_inside_are_named(small_system, tmp_path):

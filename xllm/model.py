@@ -102,7 +102,10 @@ class XLLM(nn.Module):
         fetched = card.model.vision is not None and (card.model.vision.pretrained or bool(card.model.blip2))
         have |= {"vision"} if fetched else set()
         have |= {"context"}.intersection(encoders(card.model).values()) if "recognizer" in have else set()
-        wanted = have - {"naming"} if parts is None else set(parts)  # which has taught the encoder, and is done
+        attending = {row.encoder for name, row in MODALITIES.items() if name in stored}
+        attending |= set(encoders(card.model).values()) if "recognizer" in stored else set()
+        unused = {"naming", *({"vision"} - stored - attending)}  # has taught its encoder; would be fetched for nobody
+        wanted = have - unused if parts is None else set(parts)
         wanted |= have & {"lora"} if "llm" in wanted else set()
         if missing := wanted - have:
             raise ConfigError(
