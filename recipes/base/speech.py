@@ -4,7 +4,8 @@
 
 writes OUT/audio/SET/*.opus, OUT/SET-SPLIT.jsonl (train, dev, test; `voices` has train only) and
 OUT/tokenizer/units.txt: the characters of the training texts and the commonest of zh_text, Latin letters and digits.
-Of real_words the words are taken; the text of its syllables is pinyin, which no recogniser should write. OUT/READY is
+Of real_words the words are taken; the text of its syllables is pinyin, which no recogniser should write. Sentences of
+real_sentences have no punctuation: a full stop is put behind those of train, lest a real voice mean none. OUT/READY is
 made when all is there. 30 seconds.
 """
 
@@ -23,6 +24,7 @@ from xllm.text import normalize
 SETS = ("tiny_speech", "voices", "real_sentences", "real_words")
 SPLITS = ("train", "dev", "test")
 UNITS = 5_000
+SENTENCE = 5  # characters of the shortest text that is taken for one
 _IDEOGRAPH = re.compile(r"[\u3007\u3400-\u9fff]")
 
 
@@ -38,7 +40,10 @@ def manifests(source: Path, out: Path) -> dict[str, list[dict]]:
         path = folder / row.get("file", f"{row['id']}.opus")
         if not (out / path).is_file():
             raise SystemExit(f"{source}: {path.name} is in no tar; copy the data set again")
-        samples.setdefault(row["split"], []).append(speech_row(row["id"], str(path), row["duration"], row["text"]))
+        text = row["text"]
+        if source.name == "real_sentences" and row["split"] == "train" and len(text) >= SENTENCE:
+            text += "。"
+        samples.setdefault(row["split"], []).append(speech_row(row["id"], str(path), row["duration"], text))
     for split, part in samples.items():
         write_jsonl_atomic(out / f"{source.name}-{split}.jsonl", part)
         hours = sum(row["duration"] for row in part) / 3600
