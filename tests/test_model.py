@@ -60,3 +60,18 @@ def test_a_new_interface_passes_characters_on_that_are_words_or_bytes_to_the_lan
     assert distance() > 0.9
     system.begin_with_characters()
     assert distance() < 0.3
+
+
+def test_an_answer_of_another_number_of_characters_gives_way(small_system, monkeypatch):
+    """Where answers are `counted`, as CIF counts; punctuation is none."""
+    waves = [torch.randn(16000, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    heard = small_system.transcribe(waves, "cif")
+    sizes = [len(one.text) for one in heard]
+    assert max(sizes) > 0
+    said = iter(["天" * size + "。" for size in sizes[:2]] + ["地" * (size + 1) for size in sizes[2:]])
+    monkeypatch.setattr(small_system, "_answers", lambda rows, *_: [None] * len(rows))
+    monkeypatch.setattr(small_system, "_characters", lambda _: (list(text := next(said)), [0.5] * len(text)))
+    counted = small_system.config.speech.model_copy(update={"counted": True})
+    small_system.config = small_system.config.model_copy(update={"speech": counted})
+    written = [one.text for one in small_system.transcribe(waves)]
+    assert written == ["天" * size + "。" for size in sizes[:2]] + [one.text for one in heard[2:]]

@@ -119,6 +119,10 @@ class SpeechInterfaceConfig(Transformer):
     text_weight: NonNegativeFloat = Field(
         0.0, description="pull towards the LLM's embeddings of the text, one token a character"
     )
+    counted: bool = Field(
+        False,
+        description="an answer of another number of characters than CIF counted gives way to the recogniser's text",
+    )
 
 
 class VisionEncoderConfig(Transformer):

@@ -25,6 +25,7 @@ from xllm.prompt import Prompt, Turn, captioned
 from xllm.speech.context import ContextEncoders
 from xllm.speech.timing import align, cif_tokens
 from xllm.speech.units import UNKNOWN, Units
+from xllm.text import normalize
 from xllm.transcript import Token, Transcript
 
 ENGINES = ("xllm", "cif")  # the two rows of the paper's Table 4
@@ -254,9 +255,9 @@ class XLLM(nn.Module):
 
         Encoder and LLM each take `batch_size` of them at a time, waves of like lengths together.
         `cif` reads the recogniser's own decoder; `xllm` lets the LLM write (paper Table 4's two rows), with `drafts` by
-        verifying what the recogniser has written: the same text in fewer passes. Where the recogniser's text scores
-        less than its `floor`, none is written. Raises ConfigError for another engine or when the checkpoint lacks the
-        engine's parts.
+        verifying what the recogniser has written: the same text in fewer passes. Its answers may have to be `counted`.
+        Where the recogniser's text scores less than its `floor`, none is written. Raises ConfigError for another engine
+        or when the checkpoint lacks the engine's parts.
         """
         if engine not in ENGINES:
             raise ConfigError(f"unknown engine {engine!r}: use {' or '.join(ENGINES)}")
@@ -277,8 +278,10 @@ class XLLM(nn.Module):
             unsure = [number for number in clear if not self._sure(timed[number])]
             texts = ["".join(token.text for token in timed[n]) for n in unsure]
             answers = self._answers([heard[n] for n in unsure], [sights[n] for n in unsure], texts, batch_size)
-            for number, answer in zip(unsure, answers, strict=True):
-                timed[number] = align(*self._characters(answer), timed[number])
+            for number, answer, text in zip(unsure, answers, texts, strict=True):
+                characters, sure = self._characters(answer)
+                if not self.config.speech.counted or len(normalize("".join(characters))) == len(text):
+                    timed[number] = align(characters, sure, timed[number])
         written = {number: Transcript.of(timed[number]) for number in clear}
         return [written.get(number) or Transcript("", score=scores[number]) for number in range(len(waves))]
 
