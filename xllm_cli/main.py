@@ -54,6 +54,7 @@ def _end_in_order() -> None:
     """Whoever ends the process by a signal gets its code, 128 and the number, once temporary files are deleted."""
 
     def leave(number, _):
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once, without a word
         sys.exit(128 + number)
 
     for name in ("SIGTERM", "SIGHUP"):
